@@ -1,0 +1,19 @@
+//! Attention and its neighbours, the operations a video UNet spends its time in.
+//!
+//! Image-shaped tensors are **channels-last**: `[n, height, width, channels]`, contiguous. A
+//! linear layer, a 1×1 convolution and an attention projection then read the same memory, and no
+//! caller ever transposes between them.
+
+mod attention;
+mod conv;
+mod error;
+mod linear;
+mod norm;
+mod pointwise;
+
+pub use attention::{AttentionSpec, Mask, Precision, attention};
+pub use conv::{Conv2d, upsample_nearest2x};
+pub use error::{KernelError, Result};
+pub use linear::Linear;
+pub use norm::{GroupNorm, LayerNorm};
+pub use pointwise::{Activation, geglu};

@@ -1,0 +1,5 @@
+//! Pictures, masks and clips: reading, writing, colour.
+
+mod picture;
+
+pub use picture::{Mask, Picture, PictureError};
