@@ -1,0 +1,10 @@
+//! Follow-Your-Click (arXiv 2403.08268): a clicked region moves as a short prompt says.
+//!
+//! [`Animator`] is what the rest of Kinora knows: a job in, frames out. The embedded model and
+//! public Stable Diffusion checkpoints are two implementations.
+
+mod animation;
+
+pub use animation::{
+    AnimateError, AnimationReport, Animator, ClickAnimation, Ease, FrameSink, Hooks, Region, frame_phases,
+};
