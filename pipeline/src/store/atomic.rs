@@ -28,11 +28,7 @@ pub enum AtomicError {
     Refused { path: PathBuf, source: io::Error },
     /// Any other failure of the file system.
     #[error("cannot {action} {}: {source}", path.display())]
-    Io {
-        action: &'static str,
-        path: PathBuf,
-        source: io::Error,
-    },
+    Io { action: &'static str, path: PathBuf, source: io::Error },
 }
 
 impl AtomicError {
@@ -45,11 +41,7 @@ impl AtomicError {
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
                 Self::Refused { path, source }
             }
-            _ => Self::Io {
-                action,
-                path,
-                source,
-            },
+            _ => Self::Io { action, path, source },
         }
     }
 }
@@ -76,15 +68,11 @@ impl AtomicFile {
         };
         #[cfg(unix)]
         builder.permissions(everyone);
-        let temp = builder
-            .tempfile_in(folder)
-            .map_err(|source| AtomicError::from_io("create", dest, source))?;
+        let temp =
+            builder.tempfile_in(folder).map_err(|source| AtomicError::from_io("create", dest, source))?;
         // A file system without locks only loses the sweep of stale temporaries.
         let _ = temp.as_file().try_lock();
-        Ok(Self {
-            dest: dest.to_path_buf(),
-            temp,
-        })
+        Ok(Self { dest: dest.to_path_buf(), temp })
     }
 
     /// Where the bytes go until [`Self::commit`]; for writers that open by name.
@@ -115,11 +103,7 @@ impl AtomicFile {
             .open(temp.path())
             .and_then(|file| file.sync_all())
             .map_err(|source| AtomicError::from_io("flush", &dest, source))?;
-        let put = if overwrite {
-            temp.persist(&dest)
-        } else {
-            temp.persist_noclobber(&dest)
-        };
+        let put = if overwrite { temp.persist(&dest) } else { temp.persist_noclobber(&dest) };
         put.map_err(|failed| AtomicError::from_io("put in place", &dest, failed.error))?;
         sync_folder_of(&dest)
     }
@@ -150,17 +134,12 @@ impl AtomicFolder {
         };
         #[cfg(unix)]
         builder.permissions(everyone);
-        let temp = builder
-            .tempdir_in(folder)
-            .map_err(|source| AtomicError::from_io("create", dest, source))?;
+        let temp =
+            builder.tempdir_in(folder).map_err(|source| AtomicError::from_io("create", dest, source))?;
         let lock = File::create(temp.path().join(LOCK_NAME))
             .map_err(|source| AtomicError::from_io("create", dest, source))?;
         let _ = lock.try_lock();
-        Ok(Self {
-            dest: dest.to_path_buf(),
-            temp,
-            lock: Some(lock),
-        })
+        Ok(Self { dest: dest.to_path_buf(), temp, lock: Some(lock) })
     }
 
     /// Where the files go until [`Self::commit`].
@@ -179,9 +158,7 @@ impl AtomicFolder {
         sync_tree(self.temp.path()).map_err(fail.clone()("flush"))?;
         if std::fs::symlink_metadata(&self.dest).is_ok() {
             if !overwrite {
-                return Err(AtomicError::Exists {
-                    path: self.dest.clone(),
-                });
+                return Err(AtomicError::Exists { path: self.dest.clone() });
             }
             let (folder, name) = split(&self.dest)?;
             let old = tempfile::Builder::new()
@@ -194,9 +171,7 @@ impl AtomicFolder {
         std::fs::rename(self.temp.path(), &self.dest).map_err(|source| {
             // What the kernel says when a folder with files in it won the race.
             if source.kind() == io::ErrorKind::DirectoryNotEmpty {
-                return AtomicError::Exists {
-                    path: self.dest.clone(),
-                };
+                return AtomicError::Exists { path: self.dest.clone() };
             }
             AtomicError::from_io("put in place", &self.dest, source)
         })?;
@@ -256,22 +231,10 @@ fn is_locked(path: &Path) -> bool {
 }
 
 fn split(dest: &Path) -> Result<(&Path, &str), AtomicError> {
-    let bad = || AtomicError::NoName {
-        path: dest.to_path_buf(),
-    };
-    let name = dest
-        .file_name()
-        .and_then(|name| name.to_str())
-        .ok_or_else(bad)?;
+    let bad = || AtomicError::NoName { path: dest.to_path_buf() };
+    let name = dest.file_name().and_then(|name| name.to_str()).ok_or_else(bad)?;
     let folder = dest.parent().ok_or_else(bad)?;
-    Ok((
-        if folder.as_os_str().is_empty() {
-            Path::new(".")
-        } else {
-            folder
-        },
-        name,
-    ))
+    Ok((if folder.as_os_str().is_empty() { Path::new(".") } else { folder }, name))
 }
 
 fn sync_folder_of(dest: &Path) -> Result<(), AtomicError> {
@@ -412,10 +375,7 @@ mod tests {
         std::fs::write(dir.path().join("f"), b"").unwrap();
         let error = AtomicFile::create(&dir.path().join("f/out.mp4")).unwrap_err();
         assert!(error.to_string().contains("out.mp4"), "{error}");
-        assert!(matches!(
-            AtomicFile::create(Path::new("/")).unwrap_err(),
-            AtomicError::NoName { .. }
-        ));
+        assert!(matches!(AtomicFile::create(Path::new("/")).unwrap_err(), AtomicError::NoName { .. }));
     }
 
     #[cfg(unix)]

@@ -21,39 +21,23 @@ const ASSETS: &str = "assets/";
 #[derive(Debug, thiserror::Error)]
 pub enum PathError {
     /// The text of the name is not acceptable.
-    #[error(
-        "the path {name:?} {problem}; use a name inside the document's folder, like \"out/clip.mp4\""
-    )]
+    #[error("the path {name:?} {problem}; use a name inside the document's folder, like \"out/clip.mp4\"")]
     Name { name: String, problem: &'static str },
     /// A symbolic link leads out of the folder.
     #[error("the path {name:?} leaves {} through a symbolic link; copy the file into the folder", root.display())]
     Escape { name: String, root: PathBuf },
     /// A write would go through a symbolic link.
-    #[error(
-        "the path {name:?} goes through a symbolic link; outputs are never written through links"
-    )]
+    #[error("the path {name:?} goes through a symbolic link; outputs are never written through links")]
     LinkOnWrite { name: String },
     /// Nothing there.
     #[error("there is no {name:?} in {}{}", folder.display(), if *assets { " or the asset folders" } else { "" })]
-    Missing {
-        name: String,
-        folder: PathBuf,
-        assets: bool,
-    },
+    Missing { name: String, folder: PathBuf, assets: bool },
     /// A folder, pipe or device where a file was expected, or the other way round.
     #[error("the path {name:?} is {found}, expected {expected}")]
-    Kind {
-        name: String,
-        expected: &'static str,
-        found: &'static str,
-    },
+    Kind { name: String, expected: &'static str, found: &'static str },
     /// The file system said no.
     #[error("cannot {action} {name:?}: {source}")]
-    Io {
-        action: &'static str,
-        name: String,
-        source: io::Error,
-    },
+    Io { action: &'static str, name: String, source: io::Error },
 }
 
 /// One folder names resolve in.
@@ -82,18 +66,10 @@ pub struct Roots {
 impl Roots {
     /// Opens the folder of a document, the output folder (the document's own when `None`; created
     /// when missing, because the user named it) and the asset folders that exist.
-    pub fn open(
-        document: &Path,
-        output: Option<&Path>,
-        assets: &[PathBuf],
-    ) -> Result<Self, PathError> {
+    pub fn open(document: &Path, output: Option<&Path>, assets: &[PathBuf]) -> Result<Self, PathError> {
         let fail = |action: &'static str, path: &Path| {
             let name = path.display().to_string();
-            move |source| PathError::Io {
-                action,
-                name,
-                source,
-            }
+            move |source| PathError::Io { action, name, source }
         };
         let output = output.unwrap_or(document);
         if output != document {
@@ -102,10 +78,7 @@ impl Roots {
         Ok(Self {
             document: Root::open(document).map_err(fail("open the folder", document))?,
             output: Root::open(output).map_err(fail("open the folder", output))?,
-            assets: assets
-                .iter()
-                .filter_map(|path| Root::open(path).ok())
-                .collect(),
+            assets: assets.iter().filter_map(|path| Root::open(path).ok()).collect(),
         })
     }
 
@@ -166,22 +139,12 @@ impl Roots {
         check_name(name)?;
         let dir = &self.output.dir;
         let relative = Path::new(name);
-        let io = |action, source| PathError::Io {
-            action,
-            name: name.to_owned(),
-            source,
-        };
+        let io = |action, source| PathError::Io { action, name: name.to_owned(), source };
         let parents: Vec<&Path> = relative.ancestors().skip(1).collect();
-        for folder in parents
-            .into_iter()
-            .rev()
-            .filter(|p| !p.as_os_str().is_empty())
-        {
+        for folder in parents.into_iter().rev().filter(|p| !p.as_os_str().is_empty()) {
             match dir.symlink_metadata(folder) {
                 Ok(meta) if meta.is_symlink() => {
-                    return Err(PathError::LinkOnWrite {
-                        name: name.to_owned(),
-                    });
+                    return Err(PathError::LinkOnWrite { name: name.to_owned() });
                 }
                 Ok(meta) if meta.is_dir() => {}
                 Ok(_) => {
@@ -206,9 +169,7 @@ impl Roots {
             }
         }
         match dir.symlink_metadata(relative) {
-            Ok(meta) if meta.is_symlink() => Err(PathError::LinkOnWrite {
-                name: name.to_owned(),
-            }),
+            Ok(meta) if meta.is_symlink() => Err(PathError::LinkOnWrite { name: name.to_owned() }),
             Ok(meta) if !meta.is_file() && !meta.is_dir() => Err(PathError::Kind {
                 name: name.to_owned(),
                 expected: "a file or nothing",
@@ -226,39 +187,23 @@ fn look_up(root: &Root, name: &str, inner: &str, folder: bool) -> Result<PathBuf
         Ok(relative) => relative,
         Err(e) => {
             return Err(match e.kind() {
-                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => PathError::Missing {
-                    name: name.to_owned(),
-                    folder: root.path.clone(),
-                    assets: false,
-                },
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+                    PathError::Missing { name: name.to_owned(), folder: root.path.clone(), assets: false }
+                }
                 // The handle's own refusal carries no number of the operating system.
                 io::ErrorKind::PermissionDenied if e.raw_os_error().is_none() => {
-                    PathError::Escape {
-                        name: name.to_owned(),
-                        root: root.path.clone(),
-                    }
+                    PathError::Escape { name: name.to_owned(), root: root.path.clone() }
                 }
-                _ => PathError::Io {
-                    action: "read",
-                    name: name.to_owned(),
-                    source: e,
-                },
+                _ => PathError::Io { action: "read", name: name.to_owned(), source: e },
             });
         }
     };
-    let meta = root
-        .dir
-        .metadata(&relative)
-        .map_err(|source| PathError::Io {
-            action: "read",
-            name: name.to_owned(),
-            source,
-        })?;
-    if if folder {
-        meta.is_dir()
-    } else {
-        meta.is_file()
-    } {
+    let meta = root.dir.metadata(&relative).map_err(|source| PathError::Io {
+        action: "read",
+        name: name.to_owned(),
+        source,
+    })?;
+    if if folder { meta.is_dir() } else { meta.is_file() } {
         return Ok(root.path.join(relative));
     }
     Err(PathError::Kind {
@@ -301,28 +246,17 @@ pub fn check_name(name: &str) -> Result<(), PathError> {
         return Ok(());
     };
     let shown = name.chars().take(120).collect();
-    Err(PathError::Name {
-        name: shown,
-        problem,
-    })
+    Err(PathError::Name { name: shown, problem })
 }
 
 fn is_device(part: &str) -> bool {
-    let stem = part
-        .split('.')
-        .next()
-        .unwrap_or(part)
-        .trim_end()
-        .to_ascii_uppercase();
+    let stem = part.split('.').next().unwrap_or(part).trim_end().to_ascii_uppercase();
     match stem.as_str() {
         "CON" | "PRN" | "AUX" | "NUL" | "CONIN$" | "CONOUT$" => true,
         other => ["COM", "LPT"].iter().any(|port| {
             other.strip_prefix(port).is_some_and(|n| {
                 let mut digits = n.chars();
-                matches!(
-                    (digits.next(), digits.next()),
-                    (Some('1'..='9' | '¹' | '²' | '³'), None)
-                )
+                matches!((digits.next(), digits.next()), (Some('1'..='9' | '¹' | '²' | '³'), None))
             })
         }),
     }
@@ -345,25 +279,13 @@ mod tests {
     fn names_resolve_in_the_document_folder_then_in_the_assets() {
         let dir = tempfile::tempdir().unwrap();
         let roots = roots(dir.path());
-        assert_eq!(
-            std::fs::read(roots.file("in/a.png").unwrap()).unwrap(),
-            b"own"
-        );
-        assert_eq!(
-            std::fs::read(roots.file("assets/samples/a.jpg").unwrap()).unwrap(),
-            b"asset"
-        );
+        assert_eq!(std::fs::read(roots.file("in/a.png").unwrap()).unwrap(), b"own");
+        assert_eq!(std::fs::read(roots.file("assets/samples/a.jpg").unwrap()).unwrap(), b"asset");
         let missing = roots.file("in/b.png").unwrap_err();
-        assert!(
-            matches!(missing, PathError::Missing { assets: false, .. }),
-            "{missing}"
-        );
+        assert!(matches!(missing, PathError::Missing { assets: false, .. }), "{missing}");
         let missing = roots.file("assets/samples/b.jpg").unwrap_err().to_string();
         assert!(missing.contains("asset folders"), "{missing}");
-        assert!(matches!(
-            roots.file("in").unwrap_err(),
-            PathError::Kind { .. }
-        ));
+        assert!(matches!(roots.file("in").unwrap_err(), PathError::Kind { .. }));
         assert!(roots.folder("in").is_ok());
     }
 
@@ -390,14 +312,7 @@ mod tests {
             let error = check_name(name).unwrap_err().to_string();
             assert!(error.contains(says), "{name:?}: {error}");
         }
-        for name in [
-            "a.png",
-            "a..b.png",
-            "common/x",
-            "com10.png",
-            ".hidden/x",
-            "ünïcode.png",
-        ] {
+        for name in ["a.png", "a..b.png", "common/x", "com10.png", ".hidden/x", "ünïcode.png"] {
             check_name(name).unwrap();
         }
         assert!(check_name(&"x".repeat(5000)).is_err());
@@ -423,12 +338,7 @@ mod tests {
         let out = dir.path().join("new/out");
         let roots = Roots::open(&dir.path().join("shots"), Some(&out), &[]).unwrap();
         assert!(roots.file("in/a.png").is_ok());
-        assert!(
-            roots
-                .plan_output("clip.mp4")
-                .unwrap()
-                .starts_with(out.canonicalize().unwrap())
-        );
+        assert!(roots.plan_output("clip.mp4").unwrap().starts_with(out.canonicalize().unwrap()));
     }
 
     #[cfg(unix)]
@@ -447,16 +357,10 @@ mod tests {
             let error = roots.file(name).unwrap_err();
             assert!(matches!(error, PathError::Escape { .. }), "{name}: {error}");
         }
-        assert_eq!(
-            std::fs::read(roots.file("inside").unwrap()).unwrap(),
-            b"own"
-        );
+        assert_eq!(std::fs::read(roots.file("inside").unwrap()).unwrap(), b"own");
         for name in ["inside", "absolute", "folder/clip.mp4"] {
             let error = roots.create_output(name).unwrap_err();
-            assert!(
-                matches!(error, PathError::LinkOnWrite { .. }),
-                "{name}: {error}"
-            );
+            assert!(matches!(error, PathError::LinkOnWrite { .. }), "{name}: {error}");
         }
     }
 
@@ -465,16 +369,7 @@ mod tests {
     fn devices_are_not_files() {
         let roots = Roots::open(Path::new("/dev"), None, &[]).unwrap();
         let error = roots.file("zero").unwrap_err();
-        assert!(
-            matches!(
-                error,
-                PathError::Kind {
-                    found: "a device or pipe",
-                    ..
-                }
-            ),
-            "{error}"
-        );
+        assert!(matches!(error, PathError::Kind { found: "a device or pipe", .. }), "{error}");
         assert!(roots.create_output("full").is_err());
     }
 }

@@ -4,6 +4,7 @@
 //! public Stable Diffusion checkpoints are two implementations.
 
 mod animation;
+pub mod guide;
 
 pub use animation::{
     AnimateError, AnimationReport, Animator, ClickAnimation, Ease, FrameSink, Hooks, Region, frame_phases,
