@@ -4,7 +4,9 @@
 //! public Stable Diffusion checkpoints are two implementations.
 
 mod animation;
+pub mod detail;
 pub mod guide;
+pub mod motions;
 
 pub use animation::{
     AnimateError, AnimationReport, Animator, ClickAnimation, Ease, FrameSink, Hooks, Region, frame_phases,

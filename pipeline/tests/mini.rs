@@ -1,0 +1,136 @@
+//! The embedded model's own arithmetic against the fixtures of its training code
+//! (`assets/models/kinora-mini/training/export_fixtures.py`).
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use candle_core::{Device, Tensor};
+use kinora_pipeline::media::Raster;
+use kinora_pipeline::systems::follow_your_click::guide::{Layer, Scene, View, hole_of, push_pull};
+use kinora_pipeline::systems::follow_your_click::motions::{Geometry, Kind, Truth};
+
+type Tensors = HashMap<String, Tensor>;
+
+fn fixture(name: &str) -> Tensors {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/mini").join(name);
+    candle_core::safetensors::load(path, &Device::Cpu).unwrap()
+}
+
+fn flat(tensor: &Tensor) -> Vec<f32> {
+    tensor.flatten_all().unwrap().to_vec1().unwrap()
+}
+
+/// One item of a `[N, C, H, W]` tensor as a channels-last raster.
+fn raster(tensor: &Tensor, item: usize) -> Raster {
+    let item = tensor.get(item).unwrap();
+    let (channels, height, width) = item.dims3().unwrap();
+    Raster { width, height, channels, data: flat(&item.permute((1, 2, 0)).unwrap()) }
+}
+
+fn assert_close(what: &str, got: &[f32], want: &[f32]) {
+    assert_eq!(got.len(), want.len(), "{what}: length");
+    let scale = want.iter().fold(0.0f32, |m, v| m.max(v.abs())).max(1e-6);
+    let worst = got.iter().zip(want).fold(0.0f32, |m, (g, w)| m.max((g - w).abs()));
+    assert!(worst <= 1e-4 * scale, "{what}: worst difference {worst}, largest value {scale}");
+}
+
+#[test]
+fn push_pull_matches() {
+    let t = fixture("push_pull.safetensors");
+    let (image, weight) = (raster(&t["in.image"], 0), raster(&t["in.weight"], 0));
+    let want = raster(&t["out.filled"], 0);
+    assert_close("filled", &push_pull(&image, &weight).data, &want.data);
+}
+
+#[test]
+fn the_guide_matches_for_moving_and_gated_regions() {
+    let t = fixture("guide_without_camera.safetensors");
+    let gates = flat(&t["in.gate"]);
+    let frames = t["mid.displacement"].dims()[1];
+    for (item, &gate) in gates.iter().enumerate() {
+        let photo = raster(&t["in.frame0"], item);
+        let mask = raster(&t["in.mask"], item);
+        let hole = hole_of(&mask);
+        assert_close("hole", &hole.data, &raster(&t["mid.hole"], item).data);
+        let known = Raster { data: hole.data.iter().map(|h| 1.0 - h).collect(), ..hole.clone() };
+        let filled = push_pull(&photo, &known);
+        assert_close("filled", &filled.data, &raster(&t["mid.filled"], item).data);
+        let view = View::of(photo.width, photo.height);
+        let scene = Scene {
+            view,
+            photo,
+            plate: filled,
+            layers: vec![Layer { mask, hole, gated: gate > 0.5 }],
+            sharp: false,
+        };
+        for frame in 0..frames {
+            let field = flat(&t["mid.displacement"].get(item).unwrap().get(frame).unwrap());
+            let displacement = move |x: f32, y: f32| {
+                let [column, row] = view.pixel([x, y]).map(|v| v.round() as usize);
+                let at = 2 * (row * view.width + column);
+                [field[at], field[at + 1]]
+            };
+            let got = scene.frame(&[displacement]);
+            let n = item * frames + frame;
+            assert_close("guide", &got.picture.data, &raster(&t["out.guide"], n).data);
+            assert_close("mask", &got.mask.data, &raster(&t["out.mask"], n).data);
+            assert_close("validity", &got.valid.data, &raster(&t["out.validity"], n).data);
+        }
+    }
+}
+
+#[test]
+fn motions_are_the_ones_of_the_training_data() {
+    let t = fixture("motions.safetensors");
+    let names = [
+        "left",
+        "right",
+        "up",
+        "down",
+        "up_left",
+        "up_right",
+        "down_left",
+        "down_right",
+        "turn_cw",
+        "turn_ccw",
+        "grow",
+        "shrink",
+        "sway",
+        "ripple",
+        "flow_left",
+        "flow_right",
+        "flow_up",
+        "flow_down",
+        "bounce",
+        "shake",
+        "swing",
+        "pulse",
+        "still",
+        "left+grow",
+        "up_right+turn_ccw",
+    ];
+    let points: Vec<Vec<f32>> = t["in.points"].reshape((25, 2)).unwrap().to_vec2().unwrap();
+    for (item, name) in names.iter().enumerate() {
+        let geometry =
+            flat(&t["in.geometry"].get(item).unwrap()).into_iter().map(f64::from).collect::<Vec<_>>();
+        let geometry = Geometry { cx: geometry[0], cy: geometry[1], radius: geometry[2], sy: geometry[4] };
+        let magnitude = f64::from(flat(&t["in.magnitude"])[item]);
+        let phases = flat(&t["in.s"].get(item).unwrap());
+        let kinds: Vec<Kind> = name.split('+').map(|n| Kind::from_name(n).unwrap()).collect();
+        let kinds = [kinds[0], *kinds.get(1).unwrap_or(&Kind::Still)];
+        let got: Vec<f32> = phases
+            .iter()
+            .flat_map(|&s| {
+                let truth = Truth::pair(kinds, geometry, magnitude, f64::from(s));
+                points
+                    .iter()
+                    .flat_map(move |p| truth.at([f64::from(p[0]), f64::from(p[1])]))
+                    .collect::<Vec<_>>()
+            })
+            .map(|v| v as f32)
+            .collect();
+        let want = flat(&t["out.displacement"].get(item).unwrap());
+        let worst = got.iter().zip(&want).fold(0.0f32, |m, (g, w)| m.max((g - w).abs()));
+        assert!(worst < 2e-6, "{name}: {worst}");
+    }
+}
