@@ -1,1 +1,3 @@
-//! nets
+//! Networks: forward passes only, named after the public checkpoints.
+
+pub mod mini;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use candle_core::{Device, Tensor};
 use kinora_pipeline::media::Raster;
+use kinora_pipeline::nets::mini::{FieldConfig, MotionField, Plate, PlateConfig};
 use kinora_pipeline::systems::follow_your_click::guide::{Layer, Scene, View, hole_of, push_pull};
 use kinora_pipeline::systems::follow_your_click::motions::{Geometry, Kind, Truth};
 
@@ -133,4 +134,43 @@ fn motions_are_the_ones_of_the_training_data() {
         let worst = got.iter().zip(&want).fold(0.0f32, |m, (g, w)| m.max((g - w).abs()));
         assert!(worst < 2e-6, "{name}: {worst}");
     }
+}
+
+fn config<T: serde::de::DeserializeOwned>(name: &str) -> T {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/mini").join(name);
+    let bytes = std::fs::read(path).unwrap();
+    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
+    serde_json::from_str(&header.metadata().as_ref().unwrap()["config"]).unwrap()
+}
+
+fn weights(tensors: &Tensors) -> candle_nn::VarBuilder<'static> {
+    let weights =
+        tensors.iter().filter_map(|(k, v)| Some((k.strip_prefix("w.")?.to_owned(), v.clone()))).collect();
+    candle_nn::VarBuilder::from_tensors(weights, candle_core::DType::F32, &Device::Cpu)
+}
+
+#[test]
+fn the_motion_field_matches() {
+    let t = fixture("field.safetensors");
+    let net = MotionField::new(&config::<FieldConfig>("field.safetensors"), weights(&t)).unwrap();
+    let points: Vec<Vec<f32>> = t["in.points"].reshape(((), 2)).unwrap().to_vec2().unwrap();
+    for item in 0..2 {
+        let phases: Vec<f64> = flat(&t["in.s"].get(item).unwrap()).into_iter().map(f64::from).collect();
+        let pooled = t["in.pooled"].get(item).unwrap().unsqueeze(0).unwrap();
+        let magnitude = f64::from(flat(&t["in.magnitude"])[item]);
+        let motion = net.predict(&raster(&t["in.mask"], item), &pooled, magnitude, &phases).unwrap();
+        let got: Vec<f32> =
+            motion.frames.iter().flat_map(|f| points.iter().flat_map(|p| f.at(p[0], p[1]))).collect();
+        assert_close("displacement", &got, &flat(&t["out.displacement"].get(item).unwrap()));
+        let logit = flat(&t["out.gate"])[item];
+        assert!((motion.gate - 1.0 / (1.0 + (-logit).exp())).abs() < 1e-5);
+    }
+}
+
+#[test]
+fn the_plate_matches() {
+    let t = fixture("plate.safetensors");
+    let net = Plate::new(&config::<PlateConfig>("plate.safetensors"), weights(&t)).unwrap();
+    let got = net.forward(&t["mid.filled"], &t["mid.hole"]).unwrap();
+    assert_close("plate", &flat(&got), &flat(&t["out.plate"]));
 }

@@ -1,0 +1,7 @@
+//! The embedded model's own small networks: what moves where, and what is behind it.
+
+mod motion_field;
+mod plate;
+
+pub use motion_field::{FieldConfig, FrameField, Motion, MotionField};
+pub use plate::{Plate, PlateConfig};
