@@ -2,3 +2,4 @@
 
 pub mod atomic;
 pub mod paths;
+pub mod model_source;
