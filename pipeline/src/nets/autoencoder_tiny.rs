@@ -32,10 +32,8 @@ pub struct AutoencoderTinyConfig {
     pub num_encoder_blocks: Vec<usize>,
     /// Residual blocks a resolution of the decoder.
     pub num_decoder_blocks: Vec<usize>,
-    /// Half the range latents are expected in.
+    /// The decoder clamps latents softly to ± this.
     pub latent_magnitude: f64,
-    /// Where zero lies when latents are stored in 0..1.
-    pub latent_shift: f64,
     /// Latents handed out are the encoder's times this.
     pub scaling_factor: f64,
     /// Side of the pixel blocks packed into channels; 1 for none.
@@ -53,7 +51,6 @@ impl Default for AutoencoderTinyConfig {
             num_encoder_blocks: vec![1, 3, 3, 3],
             num_decoder_blocks: vec![3, 3, 3, 1],
             latent_magnitude: 3.0,
-            latent_shift: 0.5,
             scaling_factor: 1.0,
             patch: 1,
         }
@@ -103,9 +100,8 @@ impl AutoencoderTiny {
         &self.config
     }
 
-    /// Latents `[n, h/factor, w/factor, latent]` of pictures `[n, h, w, 3]` in 0..1, sizes
-    /// multiples of [`AutoencoderTinyConfig::factor`]. (diffusers takes −1..1 and rescales; this
-    /// takes what the convolutions see.)
+    /// Latents `[n, h/factor, w/factor, latent]` of pictures `[n, h, w, 3]` in −1..1, sizes
+    /// multiples of [`AutoencoderTinyConfig::factor`].
     pub fn encode(&self, pictures: &Tensor) -> Result<Tensor> {
         let factor = self.config.factor();
         match *pictures.dims() {
@@ -115,24 +111,25 @@ impl AutoencoderTiny {
                 return Err(NetError::input(NET, expected, pictures.dims()));
             }
         }
-        let mut x = pixel_unshuffle(pictures, self.config.patch)?;
+        let mut x = pixel_unshuffle(&pictures.affine(0.5, 0.5)?, self.config.patch)?;
         for layer in &self.encoder {
             x = layer.forward(&x)?;
         }
         Ok((x * self.config.scaling_factor)?)
     }
 
-    /// Pictures `[n, h·factor, w·factor, 3]` of latents `[n, h, w, latent]`: about 0..1, not
+    /// Pictures `[n, h·factor, w·factor, 3]` of latents `[n, h, w, latent]`: about −1..1, not
     /// clamped.
     pub fn decode(&self, latents: &Tensor) -> Result<Tensor> {
         if !matches!(*latents.dims(), [_, _, _, c] if c == self.config.latent_channels) {
             return Err(NetError::input(NET, format!("[n, h, w, {}]", self.config.latent_channels), latents.dims()));
         }
-        let mut x = (((latents / (3.0 * self.config.scaling_factor))?).tanh()? * 3.0)?;
+        let magnitude = self.config.latent_magnitude;
+        let mut x = ((latents / (magnitude * self.config.scaling_factor))?.tanh()? * magnitude)?;
         for layer in &self.decoder {
             x = layer.forward(&x)?;
         }
-        pixel_shuffle(&x, self.config.patch)
+        Ok(pixel_shuffle(&x, self.config.patch)?.affine(2.0, -1.0)?)
     }
 
     /// Decodes in overlapping tiles blended linearly; memory is one tile's.

@@ -33,9 +33,9 @@ pub struct ClipTextConfig {
     /// The id whose first occurrence is pooled. The historical value 2 means "the highest id of
     /// the sequence", as early configurations named the wrong token.
     pub eos_token_id: u32,
-    /// Rank of a factorised token table (`table [vocab, rank]` times `projection [rank, width]`);
+    /// Width of a narrow token table that `embeddings.token_projection` brings to `hidden_size`;
     /// `None` for the usual full table.
-    pub token_rank: Option<usize>,
+    pub table_width: Option<usize>,
 }
 
 impl Default for ClipTextConfig {
@@ -50,7 +50,7 @@ impl Default for ClipTextConfig {
             hidden_act: TextActivation::QuickGelu,
             layer_norm_eps: 1e-5,
             eos_token_id: 2,
-            token_rank: None,
+            table_width: None,
         }
     }
 }
@@ -104,7 +104,7 @@ impl ClipText {
             .map(|i| Layer::new(config, &vb.pp("encoder.layers").pp(i)))
             .collect::<Result<_>>()?;
         Ok(Self {
-            token_embedding: TokenEmbedding::new(config, &embeddings.pp("token_embedding"))?,
+            token_embedding: TokenEmbedding::new(config, &embeddings)?,
             position_embedding: weights::tensor(
                 &embeddings.pp("position_embedding"),
                 &[config.max_position_embeddings, width],
@@ -165,26 +165,25 @@ impl ClipText {
 #[derive(Debug, Clone)]
 struct TokenEmbedding {
     table: Tensor,
-    projection: Option<Tensor>,
+    projection: Option<Linear>,
 }
 
 impl TokenEmbedding {
     fn new(config: &ClipTextConfig, vb: &VarBuilder) -> Result<Self> {
-        let (vocab, width) = (config.vocab_size, config.hidden_size);
-        match config.token_rank {
-            None => Ok(Self { table: weights::tensor(vb, &[vocab, width], "weight")?, projection: None }),
-            Some(rank) => Ok(Self {
-                table: weights::tensor(vb, &[vocab, rank], "table")?,
-                projection: Some(weights::tensor(vb, &[rank, width], "projection")?),
-            }),
-        }
+        let width = config.hidden_size;
+        let columns = config.table_width.unwrap_or(width);
+        let project = |inner| weights::linear_no_bias(&vb.pp("token_projection"), inner, width);
+        Ok(Self {
+            table: weights::tensor(&vb.pp("token_embedding"), &[config.vocab_size, columns], "weight")?,
+            projection: config.table_width.map(project).transpose()?,
+        })
     }
 
     fn forward(&self, ids: &Tensor) -> Result<Tensor> {
         let rows = self.table.index_select(&ids.to_dtype(DType::U32)?.contiguous()?, 0)?;
         Ok(match &self.projection {
             None => rows,
-            Some(projection) => rows.matmul(projection)?,
+            Some(projection) => projection.forward(&rows)?,
         })
     }
 }

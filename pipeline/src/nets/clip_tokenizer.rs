@@ -1,5 +1,9 @@
 //! CLIP's byte-pair tokenizer, equal to `transformers.CLIPTokenizer` id for id.
 
+use std::borrow::Cow;
+use std::io::Read;
+
+use flate2::read::GzDecoder;
 use tokenizers::models::bpe::BPE;
 use tokenizers::normalizers::{NFC, Replace, Sequence as Normalizers, replace::ReplacePattern, utils::Lowercase};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
@@ -12,13 +16,15 @@ const END: &str = "<|endoftext|>";
 /// Merges CLIP uses of the file, which may list more: 49,408 tokens less the two marks, 256 bytes
 /// and 256 word-final bytes.
 const MERGES: usize = 49_408 - 2 - 2 * 256;
+/// The published file unpacks to 3.2 MB; an archive that grows beyond this is something else.
+const MAX_UNPACKED: u64 = 16 << 20;
 
 /// A vocabulary file that cannot be used, or a text that could not be split.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenizerError {
     /// The file is not CLIP's merge list.
     #[error(
-        "CLIP vocabulary: expected a text file with a header line and {MERGES} merges of two symbols, found {found}; use merges.txt of any CLIP tokenizer"
+        "CLIP vocabulary: expected a text file, plain or gzipped, with a header line and {MERGES} merges of two symbols, found {found}; use bpe_simple_vocab_16e6.txt.gz or the merges.txt of a CLIP tokenizer"
     )]
     Vocabulary { found: String },
     /// Fewer than two places for ids: start and end do not fit.
@@ -49,16 +55,15 @@ pub struct ClipTokenizer {
 }
 
 impl ClipTokenizer {
-    /// `merges` is the text of `merges.txt` (or the unpacked `bpe_simple_vocab_16e6.txt`): a
-    /// header line, then one merge a line, best first.
+    /// `file` is `bpe_simple_vocab_16e6.txt.gz` as published, its text, or the `merges.txt` of a
+    /// CLIP tokenizer: a header line, then one merge a line, best first.
     ///
     /// # Errors
     /// [`TokenizerError::Vocabulary`] when the file is not such a list.
-    pub fn from_bpe_file(merges: &[u8]) -> Result<Self, TokenizerError> {
-        if merges.starts_with(&[0x1f, 0x8b]) {
-            return Err(TokenizerError::Vocabulary { found: "a gzip archive; unpack it first".into() });
-        }
-        let text = std::str::from_utf8(merges)
+    pub fn from_bpe_file(file: &[u8]) -> Result<Self, TokenizerError> {
+        let bytes = unpacked(file)
+            .map_err(|e| TokenizerError::Vocabulary { found: format!("a damaged gzip archive ({e})") })?;
+        let text = std::str::from_utf8(&bytes)
             .map_err(|e| TokenizerError::Vocabulary { found: format!("bytes that are not UTF-8 ({e})") })?;
         let mut pairs = Vec::with_capacity(MERGES);
         for (number, line) in text.lines().enumerate().skip(1).take(MERGES) {
@@ -136,6 +141,15 @@ impl ClipTokenizer {
     }
 }
 
+fn unpacked(file: &[u8]) -> std::io::Result<Cow<'_, [u8]>> {
+    if !file.starts_with(&[0x1f, 0x8b]) {
+        return Ok(Cow::Borrowed(file));
+    }
+    let mut text = Vec::new();
+    GzDecoder::new(file).take(MAX_UNPACKED).read_to_end(&mut text)?;
+    Ok(Cow::Owned(text))
+}
+
 /// The 256 printable stand-ins for bytes in the order CLIP numbers them: first the bytes that
 /// print as themselves, then the others as characters from U+0100 on.
 fn byte_symbols() -> Vec<char> {
@@ -149,7 +163,7 @@ mod tests {
     use super::*;
 
     fn clip() -> ClipTokenizer {
-        ClipTokenizer::from_bpe_file(include_bytes!("../../../assets/models/clip-bpe/merges.txt")).unwrap()
+        ClipTokenizer::from_bpe_file(include_bytes!("../../../assets/models/kinora-mini/bpe_simple_vocab_16e6.txt.gz")).unwrap()
     }
 
     #[test]

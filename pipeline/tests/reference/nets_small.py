@@ -119,10 +119,10 @@ def autoencoder_tiny() -> None:
     }
     torch.manual_seed(0)
     model = randomise(AutoencoderTiny(**config), 5)
-    pictures = torch.rand(2, 3, 16, 24, generator=torch.Generator().manual_seed(6))
+    pictures = torch.rand(2, 3, 16, 24, generator=torch.Generator().manual_seed(6)) * 2 - 1
     with torch.no_grad():
-        latents = model.encode(pictures * 2 - 1).latents
-        decoded = model.decode(latents).sample / 2 + 0.5
+        latents = model.encode(pictures).latents
+        decoded = model.decode(latents).sample
     io = {"pictures": last(pictures), "latents": last(latents), "decoded": last(decoded)}
     store("autoencoder_tiny", model.state_dict(), io, config)
 
