@@ -1,5 +1,5 @@
 //! What lies on disk: atomic files, contained paths, the cache, models and assets.
 
 pub mod atomic;
-pub mod paths;
 pub mod model_source;
+pub mod paths;

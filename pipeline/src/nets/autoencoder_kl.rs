@@ -105,11 +105,15 @@ impl AutoencoderKl {
     /// A configuration that contradicts itself, or missing, misshapen or non-finite weights.
     pub fn new(config: &AutoencoderKlConfig, vb: VarBuilder) -> Result<Self> {
         if config.block_out_channels.is_empty() || config.layers_per_block == 0 {
-            return Err(NetError::config(NET, "block_out_channels and layers_per_block must not be empty or zero"));
+            return Err(NetError::config(
+                NET,
+                "block_out_channels and layers_per_block must not be empty or zero",
+            ));
         }
         let latent = config.latent_channels;
-        let conv1x1 =
-            |used: bool, name: &str, width| used.then(|| weights::linear(&vb.pp(name), width, width)).transpose();
+        let conv1x1 = |used: bool, name: &str, width| {
+            used.then(|| weights::linear(&vb.pp(name), width, width)).transpose()
+        };
         Ok(Self {
             encoder: Encoder::new(config, &vb.pp("encoder"))?,
             decoder: Decoder::new(config, &vb.pp("decoder"))?,
@@ -134,9 +138,11 @@ impl AutoencoderKl {
     pub fn posterior_tapped(&self, pictures: &Tensor, tap: Tap) -> Result<Posterior> {
         let factor = self.config.factor();
         match *pictures.dims() {
-            [_, h, w, c] if c == self.config.in_channels && h > 0 && w > 0 && h % factor == 0 && w % factor == 0 => {}
+            [_, h, w, c]
+                if c == self.config.in_channels && h > 0 && w > 0 && h % factor == 0 && w % factor == 0 => {}
             _ => {
-                let expected = format!("[n, h, w, {}] with h and w multiples of {factor}", self.config.in_channels);
+                let expected =
+                    format!("[n, h, w, {}] with h and w multiples of {factor}", self.config.in_channels);
                 return Err(NetError::input(NET, expected, pictures.dims()));
             }
         }
@@ -172,7 +178,11 @@ impl AutoencoderKl {
     /// [`Self::decode`], showing the intermediate results by their checkpoint names.
     pub fn decode_tapped(&self, latents: &Tensor, tap: Tap) -> Result<Tensor> {
         if !matches!(*latents.dims(), [_, _, _, c] if c == self.config.latent_channels) {
-            return Err(NetError::input(NET, format!("[n, h, w, {}]", self.config.latent_channels), latents.dims()));
+            return Err(NetError::input(
+                NET,
+                format!("[n, h, w, {}]", self.config.latent_channels),
+                latents.dims(),
+            ));
         }
         let shift = self.config.shift_factor.unwrap_or(0.0);
         let mut x = ((latents / self.config.scaling_factor)? + shift)?;

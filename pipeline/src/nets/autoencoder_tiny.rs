@@ -105,9 +105,11 @@ impl AutoencoderTiny {
     pub fn encode(&self, pictures: &Tensor) -> Result<Tensor> {
         let factor = self.config.factor();
         match *pictures.dims() {
-            [_, h, w, c] if c == self.config.in_channels && h > 0 && w > 0 && h % factor == 0 && w % factor == 0 => {}
+            [_, h, w, c]
+                if c == self.config.in_channels && h > 0 && w > 0 && h % factor == 0 && w % factor == 0 => {}
             _ => {
-                let expected = format!("[n, h, w, {}] with h and w multiples of {factor}", self.config.in_channels);
+                let expected =
+                    format!("[n, h, w, {}] with h and w multiples of {factor}", self.config.in_channels);
                 return Err(NetError::input(NET, expected, pictures.dims()));
             }
         }
@@ -122,7 +124,11 @@ impl AutoencoderTiny {
     /// clamped.
     pub fn decode(&self, latents: &Tensor) -> Result<Tensor> {
         if !matches!(*latents.dims(), [_, _, _, c] if c == self.config.latent_channels) {
-            return Err(NetError::input(NET, format!("[n, h, w, {}]", self.config.latent_channels), latents.dims()));
+            return Err(NetError::input(
+                NET,
+                format!("[n, h, w, {}]", self.config.latent_channels),
+                latents.dims(),
+            ));
         }
         let magnitude = self.config.latent_magnitude;
         let mut x = ((latents / (magnitude * self.config.scaling_factor))?.tanh()? * magnitude)?;

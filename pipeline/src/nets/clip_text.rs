@@ -95,10 +95,14 @@ impl ClipText {
         if config.num_attention_heads == 0 || width % config.num_attention_heads != 0 {
             return Err(NetError::config(
                 NET,
-                format!("hidden_size {width} is not a multiple of num_attention_heads {}", config.num_attention_heads),
+                format!(
+                    "hidden_size {width} is not a multiple of num_attention_heads {}",
+                    config.num_attention_heads
+                ),
             ));
         }
-        let vb = if vb.contains_tensor("embeddings.position_embedding.weight") { vb } else { vb.pp("text_model") };
+        let vb =
+            if vb.contains_tensor("embeddings.position_embedding.weight") { vb } else { vb.pp("text_model") };
         let embeddings = vb.pp("embeddings");
         let layers = (0..config.num_hidden_layers)
             .map(|i| Layer::new(config, &vb.pp("encoder.layers").pp(i)))
@@ -147,7 +151,8 @@ impl ClipText {
             x = layer.forward(&x)?;
         }
         let hidden = self.final_layer_norm.forward(&x)?;
-        let ends = rows.iter().enumerate().map(|(row, ids)| (row * tokens + self.pooled_position(ids)) as u32);
+        let ends =
+            rows.iter().enumerate().map(|(row, ids)| (row * tokens + self.pooled_position(ids)) as u32);
         let ends = Tensor::from_iter(ends, ids.device())?;
         let pooled = hidden.reshape((batch * tokens, self.config.hidden_size))?.index_select(&ends, 0)?;
         Ok(ClipTextOutput { hidden, pooled })

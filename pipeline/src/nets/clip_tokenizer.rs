@@ -5,7 +5,9 @@ use std::io::Read;
 
 use flate2::read::GzDecoder;
 use tokenizers::models::bpe::BPE;
-use tokenizers::normalizers::{NFC, Replace, Sequence as Normalizers, replace::ReplacePattern, utils::Lowercase};
+use tokenizers::normalizers::{
+    NFC, Replace, Sequence as Normalizers, replace::ReplacePattern, utils::Lowercase,
+};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::sequence::Sequence as PreTokenizers;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
@@ -28,7 +30,9 @@ pub enum TokenizerError {
     )]
     Vocabulary { found: String },
     /// Fewer than two places for ids: start and end do not fit.
-    #[error("CLIP tokenizer: a sequence of {got} tokens has no room for the start and end marks, ask for 2 or more")]
+    #[error(
+        "CLIP tokenizer: a sequence of {got} tokens has no room for the start and end marks, ask for 2 or more"
+    )]
     Length { got: usize },
     /// The tokenizer library refused.
     #[error("CLIP tokenizer: {0}")]
@@ -68,8 +72,14 @@ impl ClipTokenizer {
         let mut pairs = Vec::with_capacity(MERGES);
         for (number, line) in text.lines().enumerate().skip(1).take(MERGES) {
             match line.split_once(' ') {
-                Some((left, right)) if !right.contains(' ') => pairs.push((left.to_owned(), right.to_owned())),
-                _ => return Err(TokenizerError::Vocabulary { found: format!("{line:?} on line {}", number + 1) }),
+                Some((left, right)) if !right.contains(' ') => {
+                    pairs.push((left.to_owned(), right.to_owned()))
+                }
+                _ => {
+                    return Err(TokenizerError::Vocabulary {
+                        found: format!("{line:?} on line {}", number + 1),
+                    });
+                }
             }
         }
         if pairs.len() != MERGES {
@@ -98,14 +108,16 @@ impl ClipTokenizer {
         let spaces = Replace::new(ReplacePattern::Regex(r"\s+".into()), " ")?;
         let clean = [NormalizerWrapper::NFC(NFC), spaces.into(), Lowercase.into()];
         tokenizer.with_normalizer(Some(Normalizers::new(clean.to_vec())))?;
-        let words = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
+        let words =
+            r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
         let split = Split::new(SplitPattern::Regex(words.into()), SplitDelimiterBehavior::Removed, true)?;
         tokenizer.with_pre_tokenizer(Some(PreTokenizers::new(vec![
             PreTokenizerWrapper::Split(split),
             PreTokenizerWrapper::ByteLevel(ByteLevel::new(false, true, true)),
         ])));
         tokenizer.add_special_tokens([AddedToken::from(START, true), AddedToken::from(END, true)])?;
-        let id = |mark: &str| tokenizer.token_to_id(mark).ok_or_else(|| format!("no {mark} in the vocabulary"));
+        let id =
+            |mark: &str| tokenizer.token_to_id(mark).ok_or_else(|| format!("no {mark} in the vocabulary"));
         let (start, end) = (id(START)?, id(END)?);
         Ok(Self { tokenizer, start, end })
     }
@@ -163,7 +175,10 @@ mod tests {
     use super::*;
 
     fn clip() -> ClipTokenizer {
-        ClipTokenizer::from_bpe_file(include_bytes!("../../../assets/models/kinora-mini/bpe_simple_vocab_16e6.txt.gz")).unwrap()
+        ClipTokenizer::from_bpe_file(include_bytes!(
+            "../../../assets/models/kinora-mini/bpe_simple_vocab_16e6.txt.gz"
+        ))
+        .unwrap()
     }
 
     #[test]

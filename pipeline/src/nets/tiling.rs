@@ -132,7 +132,10 @@ mod tests {
             assert_eq!(starts[0], 0);
             assert_eq!(starts[starts.len() - 1] + tiles.tile.min(length), length);
             for pair in starts.windows(2) {
-                assert!(pair[0] < pair[1] && pair[1] + tiles.overlap <= pair[0] + tiles.tile, "{length}: {starts:?}");
+                assert!(
+                    pair[0] < pair[1] && pair[1] + tiles.overlap <= pair[0] + tiles.tile,
+                    "{length}: {starts:?}"
+                );
             }
         }
     }

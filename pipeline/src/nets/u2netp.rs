@@ -76,7 +76,9 @@ impl U2Netp {
         ];
         let down = (1..)
             .zip(shapes)
-            .map(|(i, shape)| Rsu::new(shape, if i == 1 { 3 } else { out }, mid, out, &vb.pp(format!("stage{i}"))))
+            .map(|(i, shape)| {
+                Rsu::new(shape, if i == 1 { 3 } else { out }, mid, out, &vb.pp(format!("stage{i}")))
+            })
             .collect::<Result<_>>()?;
         let up = (1..=5_usize)
             .rev()

@@ -53,7 +53,9 @@ impl MidBlock {
     pub(super) fn new(width: usize, groups: usize, attend: bool, vb: &VarBuilder) -> Result<Self> {
         Ok(Self {
             first: ResnetBlock::new(width, width, groups, &vb.pp("resnets.0"))?,
-            attention: attend.then(|| AttentionBlock::new(width, groups, &vb.pp("attentions.0"))).transpose()?,
+            attention: attend
+                .then(|| AttentionBlock::new(width, groups, &vb.pp("attentions.0")))
+                .transpose()?,
             second: ResnetBlock::new(width, width, groups, &vb.pp("resnets.1"))?,
         })
     }
@@ -81,7 +83,8 @@ impl AttentionBlock {
     fn new(width: usize, groups: usize, vb: &VarBuilder) -> Result<Self> {
         // Files from before diffusers 0.17 name the four maps differently.
         let old = vb.contains_tensor("query.weight");
-        let names = if old { ["query", "key", "value", "proj_attn"] } else { ["to_q", "to_k", "to_v", "to_out.0"] };
+        let names =
+            if old { ["query", "key", "value", "proj_attn"] } else { ["to_q", "to_k", "to_v", "to_out.0"] };
         let [to_q, to_k, to_v, to_out] = names.map(|name| weights::linear(&vb.pp(name), width, width));
         Ok(Self {
             group_norm: weights::group_norm(&vb.pp("group_norm"), width, groups, EPS)?,
@@ -95,9 +98,14 @@ impl AttentionBlock {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let (n, h, w, c) = x.dims4()?;
         let normed = self.group_norm.forward(x, Activation::None)?;
-        let tokens = |map: &Linear| -> Result<Tensor> { Ok(map.forward(&normed)?.reshape((n, 1, h * w, c))?) };
-        let mixed =
-            attention(&tokens(&self.to_q)?, &tokens(&self.to_k)?, &tokens(&self.to_v)?, &AttentionSpec::new(c))?;
+        let tokens =
+            |map: &Linear| -> Result<Tensor> { Ok(map.forward(&normed)?.reshape((n, 1, h * w, c))?) };
+        let mixed = attention(
+            &tokens(&self.to_q)?,
+            &tokens(&self.to_k)?,
+            &tokens(&self.to_v)?,
+            &AttentionSpec::new(c),
+        )?;
         Ok((x + self.to_out.forward(&mixed.reshape((n, h, w, c))?)?)?)
     }
 }

@@ -51,7 +51,8 @@ pub(super) fn dilated(conv: &Conv2d, x: &Tensor, dilation: usize) -> Result<Tens
     let (n, h, w, c) = x.dims4()?;
     let (rows, columns) = (h.div_ceil(dilation), w.div_ceil(dilation));
     let padded = x.pad_with_zeros(1, 0, rows * dilation - h)?.pad_with_zeros(2, 0, columns * dilation - w)?;
-    let phases = padded.reshape(&[n, rows, dilation, columns, dilation, c])?.permute(vec![0, 2, 4, 1, 3, 5])?;
+    let phases =
+        padded.reshape(&[n, rows, dilation, columns, dilation, c])?.permute(vec![0, 2, 4, 1, 3, 5])?;
     let phases = phases.contiguous()?.reshape((n * dilation * dilation, rows, columns, c))?;
     let y = conv.forward(&phases)?;
     let out = y.dim(3)?;
@@ -82,10 +83,12 @@ mod tests {
 
     #[test]
     fn dilation_by_phases_is_a_dilated_convolution() {
-        let (x, weight) = (ramp(2, 10, 7, 3), ramp(4, 3, 3, 3).permute((0, 3, 1, 2)).unwrap().contiguous().unwrap());
+        let (x, weight) =
+            (ramp(2, 10, 7, 3), ramp(4, 3, 3, 3).permute((0, 3, 1, 2)).unwrap().contiguous().unwrap());
         for dilation in [1, 2, 4, 8] {
             let nchw = x.permute((0, 3, 1, 2)).unwrap().contiguous().unwrap();
-            let expected = nchw.conv2d(&weight, dilation, 1, dilation, 1).unwrap().permute((0, 2, 3, 1)).unwrap();
+            let expected =
+                nchw.conv2d(&weight, dilation, 1, dilation, 1).unwrap().permute((0, 2, 3, 1)).unwrap();
             let got = dilated(&Conv2d::new(weight.clone(), None, 1, 1).unwrap(), &x, dilation).unwrap();
             assert!(distance(&got, &expected) < 1e-5, "dilation {dilation}");
         }
@@ -93,7 +96,8 @@ mod tests {
 
     #[test]
     fn pooling_takes_the_largest_of_four() {
-        let x = Tensor::from_vec(vec![1f32, -1., 2., 0., 5., 3., 4., -9.], (1, 2, 2, 2), &Device::Cpu).unwrap();
+        let x =
+            Tensor::from_vec(vec![1f32, -1., 2., 0., 5., 3., 4., -9.], (1, 2, 2, 2), &Device::Cpu).unwrap();
         assert_eq!(max_pool2x(&x).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap(), [5.0, 3.0]);
     }
 

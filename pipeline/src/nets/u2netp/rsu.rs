@@ -27,7 +27,13 @@ pub(super) struct Rsu {
 }
 
 impl Rsu {
-    pub(super) fn new(shape: RsuShape, inner: usize, mid: usize, out: usize, vb: &VarBuilder) -> Result<Self> {
+    pub(super) fn new(
+        shape: RsuShape,
+        inner: usize,
+        mid: usize,
+        out: usize,
+        vb: &VarBuilder,
+    ) -> Result<Self> {
         let depth = match shape {
             RsuShape::Pooled(depth) => depth,
             RsuShape::Dilated => 4,
