@@ -10,6 +10,7 @@ pub mod clip_tokenizer;
 pub mod mini;
 pub mod tiling;
 pub mod u2netp;
+pub mod unet_motion;
 pub mod weights;
 
 pub use autoencoder_kl::{AutoencoderKl, AutoencoderKlConfig};
@@ -17,4 +18,5 @@ pub use autoencoder_tiny::{AutoencoderTiny, AutoencoderTinyConfig};
 pub use clip_text::{ClipText, ClipTextConfig, ClipTextOutput};
 pub use clip_tokenizer::{ClipTokenizer, TokenizedPrompt, TokenizerError};
 pub use u2netp::{U2Netp, U2NetpConfig};
+pub use unet_motion::{UnetMotion, UnetMotionConfig, UnetMotionInput};
 pub use weights::NetError;
