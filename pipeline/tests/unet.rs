@@ -1,6 +1,7 @@
 //! The video UNet against PyTorch: tiny networks of every kind, each named intermediate.
 //!
 //! Fixtures come from `reference/unet.py`.
+#![allow(clippy::unwrap_used)]
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -90,7 +91,8 @@ impl Fixture {
 /// Largest difference over the reference's largest magnitude.
 fn relative(found: &Tensor, expected: &Tensor) -> f32 {
     assert_eq!(found.dims(), expected.dims());
-    let max = |x: &Tensor| x.abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar::<f32>().unwrap();
+    let max =
+        |x: &Tensor| x.abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar::<f32>().unwrap();
     max(&(found - expected).unwrap()) / max(expected)
 }
 
@@ -152,7 +154,8 @@ fn both_group_norm_rules_of_animatediff_match_torch() {
 #[test]
 fn the_three_group_norm_rules_differ() {
     let fixture = Fixture::open("motion_v3");
-    let outs = ["diffusers", "per_frame", "resnets_over_frames"].map(|case| fixture.get(&format!("out.{case}")));
+    let outs =
+        ["diffusers", "per_frame", "resnets_over_frames"].map(|case| fixture.get(&format!("out.{case}")));
     for (a, b) in [(0, 1), (1, 2), (0, 2)] {
         assert!(relative(&outs[a], &outs[b]) > 10.0 * TOLERANCE, "{a} and {b} cannot be told apart");
     }
@@ -189,7 +192,8 @@ fn a_region_over_everything_replaces_both_texts() {
     let [sample, text, phrase] = ["in.sample", "in.text", "in.phrase"].map(|name| fixture.get(name));
     let (other_text, other_phrase) = (text.affine(-1.0, 0.3).unwrap(), phrase.affine(0.5, -0.2).unwrap());
     let times = [981.0, 37.0];
-    let whole = UnetMotionInput { phrase: Some(&other_phrase), ..UnetMotionInput::new(&sample, &times, &other_text) };
+    let whole =
+        UnetMotionInput { phrase: Some(&other_phrase), ..UnetMotionInput::new(&sample, &times, &other_text) };
     let region = Region {
         text: other_text.clone(),
         phrase: Some(other_phrase.clone()),
@@ -250,4 +254,77 @@ fn inputs_that_do_not_fit_are_named() {
         let error = unet.forward(&input).unwrap_err();
         assert!(error.to_string().starts_with(&format!("UNet input {expected}:")), "{error}");
     }
+}
+
+/// The embedded model's training code, in both of its settings.
+#[test]
+fn the_embedded_networks_match_their_training_code() {
+    for name in ["unet_mini", "unet_sd_switches"] {
+        let path =
+            PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/fixtures/mini/{name}.safetensors"));
+        let bytes = std::fs::read(path).unwrap();
+        let (_, metadata) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
+        let said: serde_json::Value =
+            serde_json::from_str(&metadata.metadata().as_ref().unwrap()["config"]).unwrap();
+        let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu).unwrap();
+        let config = mini_config(&said);
+        let weights: HashMap<String, Tensor> = tensors
+            .iter()
+            .filter_map(|(k, v)| Some((k.strip_prefix("w.")?.to_string(), v.clone())))
+            .collect();
+        let shapes: BTreeMap<_, _> = weights.iter().map(|(k, v)| (k.clone(), v.dims().to_vec())).collect();
+        assert_eq!(config.parameters().unwrap(), shapes);
+        let unet =
+            UnetMotion::new(&config, VarBuilder::from_tensors(weights, DType::F32, &Device::Cpu)).unwrap();
+        let list = |name: &str| tensors[name].to_dtype(DType::F64).unwrap().to_vec1::<f64>().unwrap();
+        let last = |x: &Tensor| x.permute((0, 2, 3, 1)).unwrap().contiguous().unwrap();
+        let sample = last(&tensors["in.sample"]);
+        let (n, h, w, c) = sample.dims4().unwrap();
+        let sample = sample.reshape((2, n / 2, h, w, c)).unwrap();
+        let (time, strength) = (list("in.timestep"), list("in.strength"));
+        let input = UnetMotionInput {
+            strength: Some(&strength),
+            ..UnetMotionInput::new(&sample, &time, &tensors["in.context"])
+        };
+        let seen = Mutex::new(HashMap::new());
+        let probe = |name: &str, x: &Tensor| {
+            seen.lock().unwrap().insert(format!("mid.{name}"), x.clone());
+        };
+        let out = unet.forward_probed(&input, &probe).unwrap();
+        let mut compared = 0;
+        for (name, found) in seen.into_inner().unwrap() {
+            if let Some(expected) = tensors.get(&name).filter(|x| x.rank() == 4) {
+                assert_close(&found, &last(expected), &name);
+                compared += 1;
+            }
+        }
+        assert_eq!(compared, tensors.keys().filter(|k| k.starts_with("mid.")).count() - 3);
+        // The training code norms the output per frame whatever `resnet_norm_over_frames` says;
+        // AnimateDiff v1 does not, and `both_group_norm_rules_of_animatediff_match_torch` follows it.
+        if !config.resnet_norm_over_frames {
+            assert_close(&out.flatten(0, 1).unwrap(), &last(&tensors["out.sample"]), name);
+        }
+    }
+}
+
+fn mini_config(said: &serde_json::Value) -> UnetMotionConfig {
+    let renamed = serde_json::json!({
+        "in_channels": said["in_channels"], "out_channels": said["out_channels"],
+        "block_out_channels": said["block_out_channels"], "layers_per_block": said["layers_per_block"],
+        "down_attention": said["attention_levels"], "mid_attention": said["mid_attention"],
+        "heads": said["num_attention_heads"], "time_embed_dim": said["time_embed_dim"],
+        "cross_attention_dim": said["cross_attention_dim"], "ff_mult": said["ff_mult"],
+        "use_linear_projection": said["use_linear_projection"], "norm_groups": said["norm_num_groups"],
+        "norm_eps": said["norm_eps"], "resnet_time_scale_shift": said["resnet_time_scale_shift"],
+        "resnet_norm_over_frames": said["resnet_norm_over_frames"],
+        "temporal_norm_over_frames": said["temporal_norm_over_frames"],
+        "first_frame_attention": said["first_frame_attention"], "strength_embedding": true,
+        "motion": {
+            "levels": said["motion_levels"], "mid": said["mid_motion"],
+            "self_attentions": said["motion_num_self_attention"], "heads": said["motion_num_attention_heads"],
+            "max_frames": said["motion_max_seq_length"], "norm_groups": said["norm_num_groups"],
+            "ff_mult": said["ff_mult"],
+        },
+    });
+    serde_json::from_value(renamed).unwrap()
 }

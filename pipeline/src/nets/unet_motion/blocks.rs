@@ -41,7 +41,11 @@ impl Layer {
             }
             None => None,
         };
-        Ok(Self { resnet: Resnet::new(&vb.pp(format!("resnets.{index}")), config, inner, out)?, attention, motion })
+        Ok(Self {
+            resnet: Resnet::new(&vb.pp(format!("resnets.{index}")), config, inner, out)?,
+            attention,
+            motion,
+        })
     }
 
     fn forward(&self, x: &Tensor, pass: &Pass, block: &str, index: usize) -> Result<Tensor> {
@@ -82,7 +86,14 @@ impl DownBlock {
         let mut layers = Vec::new();
         for index in 0..config.layers_per_block.at(level) {
             let inner = if index == 0 { inner } else { out };
-            layers.push(Layer::new(&vb, config, level, index, (inner, out), config.down_attention.at(level))?);
+            layers.push(Layer::new(
+                &vb,
+                config,
+                level,
+                index,
+                (inner, out),
+                config.down_attention.at(level),
+            )?);
             skips.push(out);
         }
         let downsampler = if level + 1 < config.levels() {
@@ -127,9 +138,13 @@ impl MidBlock {
             None
         };
         let motion = match config.motion_mid() {
-            Some(motion) => {
-                Some(MotionModule::new(&vb.pp("motion_modules.0"), config, motion, c, motion.heads.at(level))?)
-            }
+            Some(motion) => Some(MotionModule::new(
+                &vb.pp("motion_modules.0"),
+                config,
+                motion,
+                c,
+                motion.heads.at(level),
+            )?),
             None => None,
         };
         Ok(Self { first: Layer { resnet: resnet(0)?, attention, motion }, last: resnet(1)? })

@@ -123,6 +123,8 @@ pub struct UnetMotionConfig {
     /// Attention heads of the spatial transformers of a level (a count, whatever SD's
     /// `attention_head_dim` is called). The mid block uses the last level's.
     pub heads: PerLevel<usize>,
+    /// Width of the time embedding; four times the first level's if absent.
+    pub time_embed_dim: Option<usize>,
     /// Width of the text states.
     pub cross_attention_dim: usize,
     /// Inner width of a feed-forward over its outer width.
@@ -162,6 +164,7 @@ impl Default for UnetMotionConfig {
             mid_attention: true,
             up_attention: None,
             heads: PerLevel::All(8),
+            time_embed_dim: None,
             cross_attention_dim: 768,
             ff_mult: 4,
             use_linear_projection: false,
@@ -242,7 +245,7 @@ impl UnetMotionConfig {
 
     /// Width of the time embedding.
     pub fn time_dim(&self) -> usize {
-        4 * self.base_channels()
+        self.time_embed_dim.unwrap_or(4 * self.base_channels())
     }
 
     /// Whether the up path has spatial transformers at `level`.
@@ -280,13 +283,17 @@ impl UnetMotionConfig {
             ("cross_attention_dim", self.cross_attention_dim),
             ("ff_mult", self.ff_mult),
             ("norm_groups", self.norm_groups),
+            ("time_embed_dim", self.time_dim()),
         ];
         for (field, value) in positive {
             if value == 0 {
-                return Err(UnetError::Config { field, problem: "must be at least 1, got 0 or nothing".into() });
+                return Err(UnetError::Config {
+                    field,
+                    problem: "must be at least 1, got 0 or nothing".into(),
+                });
             }
         }
-        if self.base_channels() % 2 != 0 {
+        if !self.base_channels().is_multiple_of(2) {
             return Err(UnetError::Config {
                 field: "block_out_channels",
                 problem: format!("must begin with an even width, got {}", self.base_channels()),
@@ -300,7 +307,10 @@ impl UnetMotionConfig {
         }
         for (level, &channels) in self.block_out_channels.iter().enumerate() {
             if self.layers_per_block.at(level) == 0 {
-                return Err(UnetError::Config { field: "layers_per_block", problem: "must be at least 1, got 0".into() });
+                return Err(UnetError::Config {
+                    field: "layers_per_block",
+                    problem: "must be at least 1, got 0".into(),
+                });
             }
             divides("norm_groups", self.norm_groups, channels)?;
             let attends = self.down_attention.at(level)
@@ -340,7 +350,7 @@ impl UnetMotionConfig {
 }
 
 fn divides(field: &'static str, divisor: usize, channels: usize) -> Result<()> {
-    if divisor == 0 || channels % divisor != 0 {
+    if divisor == 0 || !channels.is_multiple_of(divisor) {
         return Err(UnetError::Config {
             field,
             problem: format!("must divide the width {channels} of its level, got {divisor}"),
@@ -372,7 +382,8 @@ mod tests {
     #[test]
     fn json_takes_one_value_or_one_a_level_and_refuses_unknown_fields() {
         let config: UnetMotionConfig =
-            serde_json::from_str(r#"{"block_out_channels":[32,64],"down_attention":[false,true],"heads":2}"#).unwrap();
+            serde_json::from_str(r#"{"block_out_channels":[32,64],"down_attention":[false,true],"heads":2}"#)
+                .unwrap();
         assert_eq!(config.heads.at(1), 2);
         assert!(!config.up_attention_at(0) && config.up_attention_at(1));
         assert!(serde_json::from_str::<UnetMotionConfig>(r#"{"widths":[32]}"#).is_err());

@@ -2,6 +2,8 @@
 
 use kinora_kernels::KernelError;
 
+use crate::nets::weights::NetError;
+
 /// A refused configuration or call.
 #[derive(Debug, thiserror::Error)]
 pub enum UnetError {
@@ -42,10 +44,13 @@ pub enum UnetError {
         /// What is wrong and what to do.
         problem: &'static str,
     },
+    /// A weight is missing, misshapen or not finite.
+    #[error(transparent)]
+    Weights(#[from] NetError),
     /// A kernel refused.
     #[error(transparent)]
     Kernel(#[from] KernelError),
-    /// The tensor library refused, or a weight is missing or has the wrong shape.
+    /// The tensor library refused.
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),
 }

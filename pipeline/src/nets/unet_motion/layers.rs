@@ -6,6 +6,7 @@ use kinora_kernels::{Activation, AttentionSpec, Conv2d, GroupNorm, LayerNorm, Li
 
 use super::error::Result;
 use super::regions::RegionWeights;
+use crate::nets::weights::{self, tensor};
 
 /// Epsilon of every transformer's group norm; not configurable in any public network.
 pub(super) const TRANSFORMER_NORM_EPS: f64 = 1e-6;
@@ -38,33 +39,28 @@ impl Pass<'_> {
 }
 
 pub(super) fn linear(vb: &VarBuilder, inner: usize, out: usize, bias: bool) -> Result<Linear> {
-    let weight = vb.get((out, inner), "weight")?;
-    let bias = if bias { Some(vb.get(out, "bias")?) } else { None };
+    let weight = tensor(vb, &[out, inner], "weight")?;
+    let bias = if bias { Some(tensor(vb, &[out], "bias")?) } else { None };
     Ok(Linear::new(weight, bias)?)
+}
+
+/// A linear map over channels stored as a 1×1 convolution.
+pub(super) fn pointwise(vb: &VarBuilder, inner: usize, out: usize) -> Result<Linear> {
+    let weight = tensor(vb, &[out, inner, 1, 1], "weight")?;
+    Ok(Linear::new(weight, Some(tensor(vb, &[out], "bias")?))?)
 }
 
 /// A projection of a spatial transformer, stored as a linear layer or as a 1×1 convolution.
 pub(super) fn projection(vb: &VarBuilder, channels: usize, as_linear: bool) -> Result<Linear> {
-    if as_linear {
-        return linear(vb, channels, channels, true);
-    }
-    let weight = vb.get((channels, channels, 1, 1), "weight")?;
-    Ok(Linear::new(weight, Some(vb.get(channels, "bias")?))?)
+    if as_linear { linear(vb, channels, channels, true) } else { pointwise(vb, channels, channels) }
 }
 
-pub(super) fn conv(
-    vb: &VarBuilder,
-    inner: usize,
-    out: usize,
-    kernel: usize,
-    stride: usize,
-) -> Result<Conv2d> {
-    let weight = vb.get((out, inner, kernel, kernel), "weight")?;
-    Ok(Conv2d::new(weight, Some(vb.get(out, "bias")?), stride, kernel / 2)?)
+pub(super) fn conv(vb: &VarBuilder, inner: usize, out: usize, stride: usize) -> Result<Conv2d> {
+    Ok(weights::conv2d(vb, inner, out, 3, stride, 1)?)
 }
 
 pub(super) fn layer_norm(vb: &VarBuilder, channels: usize) -> Result<LayerNorm> {
-    Ok(LayerNorm::new(vb.get(channels, "weight")?, vb.get(channels, "bias")?, LAYER_NORM_EPS))
+    Ok(weights::layer_norm(vb, channels, LAYER_NORM_EPS)?)
 }
 
 /// A group norm whose statistics are per frame or per clip.
@@ -82,8 +78,7 @@ impl FrameGroupNorm {
         eps: f64,
         over_frames: bool,
     ) -> Result<Self> {
-        let norm = GroupNorm::new(vb.get(channels, "weight")?, vb.get(channels, "bias")?, groups, eps)?;
-        Ok(Self { norm, over_frames })
+        Ok(Self { norm: weights::group_norm(vb, channels, groups, eps)?, over_frames })
     }
 
     /// `[batch · frames, h, w, c]` to the same.

@@ -78,7 +78,7 @@ impl UnetMotion {
             inner = config.block_out_channels[config.levels() - 1 - block];
         }
         Ok(Self {
-            conv_in: conv(&vb.pp("conv_in"), config.in_channels, base, 3, 1)?,
+            conv_in: conv(&vb.pp("conv_in"), config.in_channels, base, 1)?,
             time_embedding: embedding("time_embedding")?,
             motion_embedding,
             fps_embedding,
@@ -92,7 +92,7 @@ impl UnetMotion {
                 config.norm_eps,
                 config.resnet_norm_over_frames,
             )?,
-            conv_out: conv(&vb.pp("conv_out"), base, config.out_channels, 3, 1)?,
+            conv_out: conv(&vb.pp("conv_out"), base, config.out_channels, 1)?,
             dtype: vb.dtype(),
             device: vb.device().clone(),
             config: config.clone(),
@@ -145,7 +145,12 @@ impl UnetMotion {
             regions,
             probe,
         };
-        let x = input.sample.to_dtype(self.dtype)?.contiguous()?.reshape((b * f, h, w, self.config.in_channels))?;
+        let x = input.sample.to_dtype(self.dtype)?.contiguous()?.reshape((
+            b * f,
+            h,
+            w,
+            self.config.in_channels,
+        ))?;
         let mut x = self.conv_in.forward(&x)?;
         if let Some(probe) = probe {
             probe("conv_in", &x);
@@ -165,10 +170,8 @@ impl UnetMotion {
     /// The summed embeddings, `[batch, time_dim]`.
     fn time(&self, input: &UnetMotionInput) -> Result<Tensor> {
         let mut time = self.time_embedding.forward(input.timesteps, self.dtype, &self.device)?;
-        let extras = [
-            ("strength", input.strength, &self.motion_embedding),
-            ("fps", input.fps, &self.fps_embedding),
-        ];
+        let extras =
+            [("strength", input.strength, &self.motion_embedding), ("fps", input.fps, &self.fps_embedding)];
         for (name, values, embedding) in extras {
             match (values, embedding) {
                 (Some(values), Some(embedding)) => {
@@ -188,7 +191,8 @@ impl UnetMotion {
 
     fn check(&self, input: &UnetMotionInput) -> Result<(usize, usize, usize, usize)> {
         let config = &self.config;
-        let refuse = |name, expected: String, got: &[usize]| UnetError::Input { name, expected, got: got.to_vec() };
+        let refuse =
+            |name, expected: String, got: &[usize]| UnetError::Input { name, expected, got: got.to_vec() };
         let (b, f, h, w) = match *input.sample.dims() {
             [b, f, h, w, c] if c == config.in_channels && b * f * h * w > 0 => (b, f, h, w),
             _ => {
@@ -207,7 +211,8 @@ impl UnetMotion {
         }
         for (name, text) in [("text", Some(input.text)), ("phrase", input.phrase)] {
             let Some(text) = text else { continue };
-            if !matches!(*text.dims(), [n, tokens, d] if n == b && tokens > 0 && d == config.cross_attention_dim) {
+            if !matches!(*text.dims(), [n, tokens, d] if n == b && tokens > 0 && d == config.cross_attention_dim)
+            {
                 let expected = format!("[{b}, tokens, {}]", config.cross_attention_dim);
                 return Err(refuse(name, expected, text.dims()));
             }

@@ -53,12 +53,20 @@ impl MotionModule {
             .map(|i| normed(&format!("norm{i}"), &format!("attn{i}"), channels))
             .collect::<Result<_>>()?;
         let phrase = match motion.phrase_attention {
-            Some(phrase) => Some((normed("norm_ma", "attn3", config.cross_attention_dim)?, phrase.ma_query_pe)),
+            Some(phrase) => {
+                Some((normed("norm_ma", "attn3", config.cross_attention_dim)?, phrase.ma_query_pe))
+            }
             None => None,
         };
         let over_frames = config.temporal_norm_over_frames;
         Ok(Self {
-            norm: FrameGroupNorm::new(&vb.pp("norm"), channels, motion.norm_groups, TRANSFORMER_NORM_EPS, over_frames)?,
+            norm: FrameGroupNorm::new(
+                &vb.pp("norm"),
+                channels,
+                motion.norm_groups,
+                TRANSFORMER_NORM_EPS,
+                over_frames,
+            )?,
             proj_in: linear(&vb.pp("proj_in"), channels, channels, true)?,
             self_attentions,
             phrase,

@@ -117,7 +117,11 @@ impl Collector<'_> {
         let doubled = self.config.resnet_time_scale_shift == TimeScaleShift::ScaleShift;
         self.norm(&format!("{name}.norm1"), inner);
         self.conv(&format!("{name}.conv1"), inner, out, 3);
-        self.linear(&format!("{name}.time_emb_proj"), self.config.time_dim(), if doubled { 2 * out } else { out });
+        self.linear(
+            &format!("{name}.time_emb_proj"),
+            self.config.time_dim(),
+            if doubled { 2 * out } else { out },
+        );
         self.norm(&format!("{name}.norm2"), out);
         self.conv(&format!("{name}.conv2"), out, out, 3);
         if inner != out {

@@ -135,7 +135,8 @@ impl Planes {
             _ => return Err(refuse(mask)),
         };
         let values: Vec<f32> = clip.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
-        let values = values.into_iter().map(|v| if v.is_finite() { v.clamp(0.0, 1.0) } else { 0.0 }).collect();
+        let values =
+            values.into_iter().map(|v| if v.is_finite() { v.clamp(0.0, 1.0) } else { 0.0 }).collect();
         Ok(Self { frames, height: size.0, width: size.1, values })
     }
 

@@ -6,7 +6,7 @@ use kinora_kernels::{Activation, Conv2d, Linear, upsample_nearest2x};
 
 use super::config::{TimeScaleShift, UnetMotionConfig};
 use super::error::Result;
-use super::layers::{FrameGroupNorm, Pass, conv, linear};
+use super::layers::{FrameGroupNorm, Pass, conv, linear, pointwise};
 
 /// norm1, SiLU, conv1, time, norm2, SiLU, conv2, added to the (projected) input.
 #[derive(Debug, Clone)]
@@ -27,19 +27,15 @@ impl Resnet {
             FrameGroupNorm::new(&vb.pp(name), channels, config.norm_groups, config.norm_eps, over_frames)
         };
         let scale_shift = config.resnet_time_scale_shift == TimeScaleShift::ScaleShift;
-        let conv_shortcut = if inner == out {
-            None
-        } else {
-            let vb = vb.pp("conv_shortcut");
-            Some(Linear::new(vb.get((out, inner, 1, 1), "weight")?, Some(vb.get(out, "bias")?))?)
-        };
+        let conv_shortcut =
+            if inner == out { None } else { Some(pointwise(&vb.pp("conv_shortcut"), inner, out)?) };
         let time_out = if scale_shift { 2 * out } else { out };
         Ok(Self {
             norm1: norm("norm1", inner)?,
-            conv1: conv(&vb.pp("conv1"), inner, out, 3, 1)?,
+            conv1: conv(&vb.pp("conv1"), inner, out, 1)?,
             time_emb_proj: linear(&vb.pp("time_emb_proj"), config.time_dim(), time_out, true)?,
             norm2: norm("norm2", out)?,
-            conv2: conv(&vb.pp("conv2"), out, out, 3, 1)?,
+            conv2: conv(&vb.pp("conv2"), out, out, 1)?,
             conv_shortcut,
             scale_shift,
         })
@@ -84,7 +80,7 @@ pub(super) struct Downsample(Conv2d);
 
 impl Downsample {
     pub(super) fn new(vb: &VarBuilder, channels: usize) -> Result<Self> {
-        Ok(Self(conv(&vb.pp("downsamplers.0.conv"), channels, channels, 3, 2)?))
+        Ok(Self(conv(&vb.pp("downsamplers.0.conv"), channels, channels, 2)?))
     }
 
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
@@ -98,7 +94,7 @@ pub(super) struct Upsample(Conv2d);
 
 impl Upsample {
     pub(super) fn new(vb: &VarBuilder, channels: usize) -> Result<Self> {
-        Ok(Self(conv(&vb.pp("upsamplers.0.conv"), channels, channels, 3, 1)?))
+        Ok(Self(conv(&vb.pp("upsamplers.0.conv"), channels, channels, 1)?))
     }
 
     /// To exactly `size` (height, width): an odd size loses the last repeated row or column,

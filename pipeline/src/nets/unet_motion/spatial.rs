@@ -27,11 +27,22 @@ pub(super) struct SpatialTransformer {
 }
 
 impl SpatialTransformer {
-    pub(super) fn new(vb: &VarBuilder, config: &UnetMotionConfig, channels: usize, heads: usize) -> Result<Self> {
+    pub(super) fn new(
+        vb: &VarBuilder,
+        config: &UnetMotionConfig,
+        channels: usize,
+        heads: usize,
+    ) -> Result<Self> {
         let block = vb.pp("transformer_blocks.0");
         let as_linear = config.use_linear_projection;
         Ok(Self {
-            norm: FrameGroupNorm::new(&vb.pp("norm"), channels, config.norm_groups, TRANSFORMER_NORM_EPS, false)?,
+            norm: FrameGroupNorm::new(
+                &vb.pp("norm"),
+                channels,
+                config.norm_groups,
+                TRANSFORMER_NORM_EPS,
+                false,
+            )?,
             proj_in: projection(&vb.pp("proj_in"), channels, as_linear)?,
             norm1: layer_norm(&block.pp("norm1"), channels)?,
             attn1: Projections::new(&block.pp("attn1"), channels, channels, heads)?,
