@@ -2,11 +2,16 @@
 //! (`tests/reference/nets_small.py`, `tokenizer_and_u2netp.py` and the embedded model's
 //! `export_fixtures.py`).
 
-use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
+// Helpers outside test functions fail by panicking too.
+#![allow(clippy::unwrap_used)]
 
-use candle_core::{DType, Device, Tensor};
-use candle_nn::VarBuilder;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use candle_core::{DType, Device, Shape, Tensor};
+use candle_nn::var_builder::SimpleBackend;
+use candle_nn::{Init, VarBuilder};
 use kinora_pipeline::nets::mini::{CaptionConfig, CaptionEncoder};
 use kinora_pipeline::nets::tiling::TileSpec;
 use kinora_pipeline::nets::{
@@ -280,4 +285,69 @@ fn u2netp_matches_onnxruntime() {
         let worst = (cells - expected).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
         assert!(worst < 1e-4, "{name}: {worst}");
     }
+}
+
+/// Hands out zeros of the listed shapes and remembers which keys were asked for.
+struct Listed {
+    shapes: BTreeMap<String, Vec<usize>>,
+    used: Arc<Mutex<BTreeSet<String>>>,
+}
+
+impl SimpleBackend for Listed {
+    fn get(
+        &self,
+        _: Shape,
+        name: &str,
+        _: Init,
+        dtype: DType,
+        device: &Device,
+    ) -> candle_core::Result<Tensor> {
+        self.get_unchecked(name, dtype, device)
+    }
+
+    fn get_unchecked(&self, name: &str, dtype: DType, device: &Device) -> candle_core::Result<Tensor> {
+        self.used.lock().unwrap().insert(name.to_owned());
+        Tensor::zeros(self.shapes[name].as_slice(), dtype, device)
+    }
+
+    fn contains_tensor(&self, name: &str) -> bool {
+        self.shapes.contains_key(name)
+    }
+}
+
+/// Builds a network over a full-size key list; every key must be used and none may be missing.
+fn assert_consumed(list: &str, build: impl Fn(VarBuilder) -> Option<NetError>) {
+    let shapes: BTreeMap<String, Vec<usize>> = list
+        .lines()
+        .map(|line| line.split_once(' ').unwrap())
+        .map(|(key, dims)| (key.to_owned(), dims.split('x').map(|d| d.parse().unwrap()).collect()))
+        .collect();
+    let listed: BTreeSet<String> = shapes.keys().cloned().collect();
+    let used = Arc::default();
+    let backend = Listed { shapes, used: Arc::clone(&used) };
+    let error = build(VarBuilder::from_backend(Box::new(backend), DType::F32, Device::Cpu));
+    assert!(error.is_none(), "{error:?}");
+    assert_eq!(*used.lock().unwrap(), listed);
+}
+
+#[test]
+fn stable_diffusion_text_encoder_keys_are_consumed_exactly() {
+    let list = include_str!("fixtures/layouts/sd15_text_encoder.txt");
+    assert_consumed(list, |vb| ClipText::new(&ClipTextConfig::default(), vb).err());
+    // The spelling of transformers 5.
+    assert_consumed(&list.replace("text_model.", ""), |vb| {
+        ClipText::new(&ClipTextConfig::default(), vb).err()
+    });
+}
+
+#[test]
+fn stable_diffusion_autoencoder_keys_are_consumed_exactly() {
+    let list = include_str!("fixtures/layouts/sd15_vae.txt");
+    assert_consumed(list, |vb| AutoencoderKl::new(&AutoencoderKlConfig::default(), vb).err());
+}
+
+#[test]
+fn taesd_keys_are_consumed_exactly() {
+    let list = include_str!("fixtures/layouts/taesd.txt");
+    assert_consumed(list, |vb| AutoencoderTiny::new(&AutoencoderTinyConfig::default(), vb).err());
 }

@@ -92,7 +92,7 @@ impl ClipText {
     /// A configuration that contradicts itself, or missing, misshapen or non-finite weights.
     pub fn new(config: &ClipTextConfig, vb: VarBuilder) -> Result<Self> {
         let width = config.hidden_size;
-        if config.num_attention_heads == 0 || width % config.num_attention_heads != 0 {
+        if config.num_attention_heads == 0 || !width.is_multiple_of(config.num_attention_heads) {
             return Err(NetError::config(
                 NET,
                 format!(

@@ -52,6 +52,15 @@ impl NetError {
     }
 }
 
+impl From<NetError> for candle_core::Error {
+    fn from(error: NetError) -> Self {
+        match error {
+            NetError::Tensor(inner) => inner,
+            other => Self::wrap(other),
+        }
+    }
+}
+
 /// The tensor `name` below `vb`'s prefix with exactly the shape `dims`, every value finite.
 ///
 /// # Errors

@@ -11,6 +11,7 @@ use candle_core::{Device, Result, Tensor};
 use candle_nn::{Conv2d, Conv2dConfig, Linear, Module, VarBuilder};
 
 use crate::media::Raster;
+use crate::nets::weights;
 
 /// Cells a side of the grid on which the net sees the mask.
 const GRID: usize = 20;
@@ -87,28 +88,35 @@ struct FilmBlock {
 }
 
 fn conv(inner: usize, out: usize, vb: VarBuilder) -> Result<Conv2d> {
-    candle_nn::conv2d(inner, out, 3, Conv2dConfig { padding: 1, ..Default::default() }, vb)
+    let weight = weights::tensor(&vb, &[out, inner, 3, 3], "weight")?;
+    let bias = weights::tensor(&vb, &[out], "bias")?;
+    Ok(Conv2d::new(weight, Some(bias), Conv2dConfig { padding: 1, ..Default::default() }))
+}
+
+fn linear(inner: usize, out: usize, vb: VarBuilder) -> Result<Linear> {
+    let weight = weights::tensor(&vb, &[out, inner], "weight")?;
+    Ok(Linear::new(weight, Some(weights::tensor(&vb, &[out], "bias")?)))
 }
 
 impl MotionField {
     /// Reads `cond_1`, `cond_2`, `head_1`, `weights`, `gate`, `conv_in`, `blocks.N`, `conv_out`.
     pub fn new(config: &FieldConfig, vb: VarBuilder) -> Result<Self> {
         let (hidden, width) = (config.hidden, config.conv_width);
-        let linear = |inner, out, name: &str| candle_nn::linear(inner, out, vb.pp(name));
+        let linear_of = |inner, out, name: &str| linear(inner, out, vb.pp(name));
         let blocks = (0..config.conv_blocks).map(|i| {
             let vb = vb.pp("blocks").pp(i);
             Ok(FilmBlock {
                 conv1: conv(width, width, vb.pp("conv1"))?,
-                film: candle_nn::linear(hidden, 2 * width, vb.pp("film"))?,
+                film: linear(hidden, 2 * width, vb.pp("film"))?,
                 conv2: conv(width, width, vb.pp("conv2"))?,
             })
         });
         Ok(Self {
-            cond_1: linear(config.text_dim + 3, hidden, "cond_1")?,
-            cond_2: linear(hidden, hidden, "cond_2")?,
-            head_1: linear(hidden, hidden, "head_1")?,
-            weights: linear(hidden, NUM_TIME * NUM_BASIS * 2, "weights")?,
-            gate: linear(hidden, 1, "gate")?,
+            cond_1: linear_of(config.text_dim + 3, hidden, "cond_1")?,
+            cond_2: linear_of(hidden, hidden, "cond_2")?,
+            head_1: linear_of(hidden, hidden, "head_1")?,
+            weights: linear_of(hidden, NUM_TIME * NUM_BASIS * 2, "weights")?,
+            gate: linear_of(hidden, 1, "gate")?,
             conv_in: conv(1 + NUM_BASIS, width, vb.pp("conv_in"))?,
             blocks: blocks.collect::<Result<_>>()?,
             conv_out: conv(width, NUM_TIME * 2, vb.pp("conv_out"))?,

@@ -6,6 +6,8 @@
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 
+use crate::nets::weights;
+
 /// Sizes of the plate net.
 #[derive(Debug, Clone, PartialEq, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -32,8 +34,8 @@ struct Conv {
 impl Conv {
     fn new(inner: usize, out: usize, stride: usize, dilation: usize, vb: &VarBuilder) -> Result<Self> {
         Ok(Self {
-            weight: vb.get((out, inner, 3, 3), "weight")?,
-            bias: vb.get(out, "bias")?.reshape((1, out, 1, 1))?,
+            weight: weights::tensor(vb, &[out, inner, 3, 3], "weight")?,
+            bias: weights::tensor(vb, &[out], "bias")?.reshape((1, out, 1, 1))?,
             stride,
             dilation,
         })
