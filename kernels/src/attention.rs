@@ -36,7 +36,11 @@ pub struct AttentionSpec {
 impl AttentionSpec {
     /// Unmasked exact attention with the usual `1/sqrt(dim)` scale.
     pub fn new(dim: usize) -> Self {
-        Self { scale: 1.0 / (dim as f64).sqrt(), mask: Mask::None, precision: Precision::Exact }
+        Self {
+            scale: 1.0 / (dim as f64).sqrt(),
+            mask: Mask::None,
+            precision: Precision::Exact,
+        }
     }
 
     /// The same with another mask.
@@ -77,7 +81,15 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, spec: &AttentionSpec) -> Re
 fn causal_bias(queries: usize, keys: usize, like: &Tensor) -> Result<Tensor> {
     let offset = keys.saturating_sub(queries);
     let bias: Vec<f32> = (0..queries)
-        .flat_map(|i| (0..keys).map(move |j| if j <= i + offset { 0.0 } else { f32::NEG_INFINITY }))
+        .flat_map(|i| {
+            (0..keys).map(move |j| {
+                if j <= i + offset {
+                    0.0
+                } else {
+                    f32::NEG_INFINITY
+                }
+            })
+        })
         .collect();
     Ok(Tensor::from_vec(bias, (queries, keys), like.device())?.to_dtype(like.dtype())?)
 }

@@ -5,14 +5,21 @@
 //! caller ever transposes between them.
 
 mod attention;
+#[allow(unsafe_code)]
 mod conv;
+#[allow(unsafe_code)]
+mod cpu;
 mod error;
+#[allow(unsafe_code)]
 mod linear;
+#[allow(unsafe_code)]
 mod norm;
+#[allow(unsafe_code)]
 mod pointwise;
 
 pub use attention::{AttentionSpec, Mask, Precision, attention};
 pub use conv::{Conv2d, upsample_nearest2x};
+pub use cpu::{Isa, with_isa, with_poisoned_outputs};
 pub use error::{KernelError, Result};
 pub use linear::Linear;
 pub use norm::{GroupNorm, LayerNorm};

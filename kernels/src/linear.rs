@@ -1,41 +1,196 @@
 //! Affine maps of the last dimension.
 
+use std::sync::Arc;
+
 use candle_core::Tensor;
 
+use crate::cpu::gemm::{Epilogue, Packed, product};
+use crate::cpu::patches::Plain;
+use crate::cpu::view::{Guard, ours, single, tensor};
+use crate::cpu::{Isa, output};
 use crate::error::{KernelError, Result};
+use crate::pointwise::Activation;
 
 /// `x Wᵀ + b` over the last dimension; also serves as a 1×1 convolution of channels-last data.
+///
+/// On the CPU the weight is repacked once at construction; the calls are not differentiable there.
 #[derive(Debug, Clone)]
 pub struct Linear {
-    weight: Tensor,
-    bias: Option<Tensor>,
+    body: Body,
+    out: usize,
+    inner: usize,
+}
+
+#[derive(Debug, Clone)]
+enum Body {
+    Packed {
+        weight: Arc<Packed>,
+        bias: Option<Arc<[f32]>>,
+    },
+    Generic {
+        weight: Tensor,
+        bias: Option<Tensor>,
+    },
 }
 
 impl Linear {
-    /// `weight` is `[out, in]`, or `[out, in, 1, 1]` as a 1×1 convolution stores it.
+    /// `weight` is `[out, in]`, or `[out, in, 1, 1]` as a 1×1 convolution stores it; `bias` `[out]`.
     pub fn new(weight: Tensor, bias: Option<Tensor>) -> Result<Self> {
         let weight = match *weight.dims() {
             [_, _] => weight,
             [out, inner, 1, 1] => weight.reshape((out, inner))?,
             _ => return Err(KernelError::shape("linear", "[out, in]", weight.dims())),
         };
-        Ok(Self { weight, bias })
+        let (out, inner) = weight.dims2()?;
+        if let Some(bias) = &bias
+            && bias.dims() != [out]
+        {
+            return Err(KernelError::shape(
+                "linear",
+                format!("a bias [{out}]"),
+                bias.dims(),
+            ));
+        }
+        let body = if ours(&weight) {
+            let values: Vec<f32> = single(&weight)?.flatten_all()?.to_vec1()?;
+            let packed = Packed::new(out, inner, |j, k| values[j * inner + k]);
+            Body::Packed {
+                weight: Arc::new(packed),
+                bias: bias.map(|b| bias_values(&b)).transpose()?,
+            }
+        } else {
+            Body::Generic { weight, bias }
+        };
+        Ok(Self { body, out, inner })
     }
 
     /// `[…, in]` to `[…, out]`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let (out, inner) = self.weight.dims2()?;
+        self.forward_fused(x, Activation::None, None)
+    }
+
+    /// `activation(x Wᵀ + b) + residual` in one pass; `residual` has the shape of the result.
+    pub fn forward_fused(
+        &self,
+        x: &Tensor,
+        activation: Activation,
+        residual: Option<&Tensor>,
+    ) -> Result<Tensor> {
         let mut dims = x.dims().to_vec();
-        if dims.pop() != Some(inner) {
-            return Err(KernelError::shape("linear", format!("last dimension {inner}"), x.dims()));
+        if dims.pop() != Some(self.inner) {
+            return Err(KernelError::shape(
+                "linear",
+                format!("last dimension {}", self.inner),
+                x.dims(),
+            ));
         }
         let rows: usize = dims.iter().product();
-        let y = x.contiguous()?.reshape((rows, inner))?.matmul(&self.weight.t()?)?;
-        let y = match &self.bias {
-            Some(bias) => y.broadcast_add(bias)?,
-            None => y,
-        };
-        dims.push(out);
-        Ok(y.reshape(dims)?)
+        dims.push(self.out);
+        check_residual("linear", residual, &dims)?;
+        match &self.body {
+            Body::Packed { weight, bias } if ours(x) => {
+                let input = single(&x.contiguous()?)?;
+                let guard = Guard::new(&input)?;
+                let source = Plain {
+                    data: guard.values()?,
+                    depth: self.inner,
+                    columns: self.out,
+                };
+                fused_output(
+                    rows * self.out,
+                    residual,
+                    bias.as_deref(),
+                    activation,
+                    |out, epilogue| {
+                        // SAFETY: the input holds rows · inner values, the output and residual
+                        // rows · out, the bias out.
+                        unsafe { product(Isa::current(), &source, rows, weight, epilogue, out) }
+                    },
+                )
+                .and_then(|values| tensor(values, &dims, x))
+            }
+            Body::Packed { .. } => Err(unsupported("linear", x)),
+            Body::Generic { weight, bias } => {
+                let y = x
+                    .contiguous()?
+                    .reshape((rows, self.inner))?
+                    .matmul(&weight.t()?)?;
+                let y = match bias {
+                    Some(bias) => y.broadcast_add(bias)?,
+                    None => y,
+                };
+                finish(y.reshape(dims)?, activation, residual)
+            }
+        }
     }
+}
+
+pub(crate) fn bias_values(bias: &Tensor) -> Result<Arc<[f32]>> {
+    Ok(single(bias)?.to_vec1::<f32>()?.into())
+}
+
+pub(crate) fn unsupported(op: &'static str, x: &Tensor) -> KernelError {
+    KernelError::DType {
+        op,
+        expected: "f32, f16 or bf16 on the CPU, where the weight is",
+        got: x.dtype(),
+    }
+}
+
+pub(crate) fn check_residual(
+    op: &'static str,
+    residual: Option<&Tensor>,
+    dims: &[usize],
+) -> Result<()> {
+    match residual {
+        Some(r) if r.dims() != dims => Err(KernelError::shape(
+            op,
+            format!("a residual {dims:?}"),
+            r.dims(),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// The generic tail: activation, then residual.
+pub(crate) fn finish(
+    y: Tensor,
+    activation: Activation,
+    residual: Option<&Tensor>,
+) -> Result<Tensor> {
+    let y = activation.apply(&y)?;
+    Ok(match residual {
+        Some(residual) => (y + residual)?,
+        None => y,
+    })
+}
+
+/// Allocates the output and lends the residual to `fill`, which must write every value.
+pub(crate) fn fused_output(
+    len: usize,
+    residual: Option<&Tensor>,
+    bias: Option<&[f32]>,
+    activation: Activation,
+    fill: impl FnOnce(crate::cpu::Shared, Epilogue<'_>),
+) -> Result<Vec<f32>> {
+    let residual = match residual {
+        Some(r) if ours(r) => Some(single(&r.contiguous()?)?),
+        Some(r) => return Err(unsupported("residual", r)),
+        None => None,
+    };
+    let guard = residual.as_ref().map(Guard::new).transpose()?;
+    let residual = guard.as_ref().map(Guard::values).transpose()?;
+    // SAFETY: both callers run a product over all rows and columns of the output.
+    Ok(unsafe {
+        output(len, |out| {
+            fill(
+                out,
+                Epilogue {
+                    bias,
+                    activation,
+                    residual,
+                },
+            )
+        })
+    })
 }

@@ -25,7 +25,12 @@ impl GroupNorm {
                 (weight.dims(), bias.dims()),
             ));
         }
-        Ok(Self { weight, bias, groups, eps })
+        Ok(Self {
+            weight,
+            bias,
+            groups,
+            eps,
+        })
     }
 
     /// Statistics over all dimensions but the first and, within it, per channel group; then the
@@ -40,15 +45,27 @@ impl GroupNorm {
             return Err(KernelError::shape("group_norm", "[n, …, channels]", dims));
         };
         if last != channels {
-            return Err(KernelError::shape("group_norm", format!("{channels} channels last"), dims));
+            return Err(KernelError::shape(
+                "group_norm",
+                format!("{channels} channels last"),
+                dims,
+            ));
         }
         let points = x.elem_count() / n / channels;
-        let grouped = x.contiguous()?.reshape((n, points, self.groups, channels / self.groups))?;
+        let grouped = x
+            .contiguous()?
+            .reshape((n, points, self.groups, channels / self.groups))?;
         let mean = grouped.mean_keepdim((1, 3))?;
         let centred = grouped.broadcast_sub(&mean)?;
         let variance = centred.sqr()?.mean_keepdim((1, 3))?;
-        let normed = centred.broadcast_div(&(variance + self.eps)?.sqrt()?)?.reshape(dims)?;
-        activation.apply(&normed.broadcast_mul(&self.weight)?.broadcast_add(&self.bias)?)
+        let normed = centred
+            .broadcast_div(&(variance + self.eps)?.sqrt()?)?
+            .reshape(dims)?;
+        activation.apply(
+            &normed
+                .broadcast_mul(&self.weight)?
+                .broadcast_add(&self.bias)?,
+        )
     }
 }
 
@@ -71,6 +88,8 @@ impl LayerNorm {
         let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
         let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
         let normed = centred.broadcast_div(&(variance + self.eps)?.sqrt()?)?;
-        Ok(normed.broadcast_mul(&self.weight)?.broadcast_add(&self.bias)?)
+        Ok(normed
+            .broadcast_mul(&self.weight)?
+            .broadcast_add(&self.bias)?)
     }
 }

@@ -2,7 +2,10 @@
 
 use candle_core::{D, Tensor};
 
-use crate::error::Result;
+use crate::cpu::pointwise::{activate_all, gated};
+use crate::cpu::view::{Guard, ours, single, tensor};
+use crate::cpu::{Isa, output};
+use crate::error::{KernelError, Result};
 
 /// A function applied element by element.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +25,21 @@ pub enum Activation {
 impl Activation {
     /// The activated tensor.
     pub fn apply(self, x: &Tensor) -> Result<Tensor> {
+        if self == Self::None {
+            return Ok(x.clone());
+        }
+        if ours(x) {
+            let input = single(&x.contiguous()?)?;
+            let guard = Guard::new(&input)?;
+            let data = guard.values()?;
+            // SAFETY: the output is as long as the input and every element is written.
+            let values = unsafe {
+                output(data.len(), |out| {
+                    activate_all(Isa::current(), self, data, out)
+                })
+            };
+            return tensor(values, x.dims(), x);
+        }
         Ok(match self {
             Self::None => x.clone(),
             Self::Silu => x.silu()?,
@@ -34,6 +52,26 @@ impl Activation {
 
 /// Splits `[…, 2c]` into value and gate halves and returns `value · gelu_erf(gate)`, `[…, c]`.
 pub fn geglu(x: &Tensor) -> Result<Tensor> {
-    let halves = x.chunk(2, D::Minus1)?;
-    Ok((&halves[0] * Activation::GeluErf.apply(&halves[1])?)?)
+    let mut dims = x.dims().to_vec();
+    let Some(last) = dims.pop().filter(|last| last % 2 == 0) else {
+        return Err(KernelError::shape(
+            "geglu",
+            "an even last dimension",
+            x.dims(),
+        ));
+    };
+    let half = last / 2;
+    dims.push(half);
+    if ours(x) {
+        let input = single(&x.contiguous()?)?;
+        let guard = Guard::new(&input)?;
+        let data = guard.values()?;
+        // SAFETY: rows of 2 · half values give rows of half values, all written.
+        let values =
+            unsafe { output(data.len() / 2, |out| gated(Isa::current(), data, half, out)) };
+        return tensor(values, &dims, x);
+    }
+    let value = x.narrow(D::Minus1, 0, half)?;
+    let gate = x.narrow(D::Minus1, half, half)?;
+    Ok((value * Activation::GeluErf.apply(&gate.contiguous()?)?)?)
 }

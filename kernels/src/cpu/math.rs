@@ -1,0 +1,137 @@
+//! Vector exponential, complementary error function and the activations made of them.
+//!
+//! The polynomials were fitted for this crate by reweighted least squares on Chebyshev bases.
+
+#![allow(clippy::excessive_precision, clippy::approx_constant)]
+
+use super::simd::Simd;
+use crate::pointwise::Activation;
+
+/// `2^x`, relative error below 2e-7; infinities, subnormals and NaN as IEEE 754 has them.
+///
+/// # Safety
+/// The processor has `S`.
+#[inline(always)]
+pub(crate) unsafe fn exp2<S: Simd>(x: S) -> S {
+    // SAFETY: register arithmetic only.
+    unsafe {
+        // The bound comes first so that a NaN in x survives (see `Simd::max`).
+        let x = S::splat(-200.0).max(S::splat(200.0).min(x));
+        let n = x.round();
+        exp2_fraction(x.sub(n)).scale2(n)
+    }
+}
+
+#[inline(always)]
+unsafe fn exp2_fraction<S: Simd>(f: S) -> S {
+    const C: [f32; 7] = [
+        1.0,
+        0.693_147_2,
+        0.240_226_47,
+        0.055_503_29,
+        0.009_618_489,
+        0.001_339_993_8,
+        0.000_153_458_03,
+    ];
+    // SAFETY: register arithmetic only.
+    unsafe {
+        let mut y = S::splat(C[6]);
+        for i in (0..6).rev() {
+            y = y.mul_add(f, S::splat(C[i]));
+        }
+        y
+    }
+}
+
+/// `e^(x + correction)` where the correction is small or below the last digit of `x`.
+///
+/// # Safety
+/// The processor has `S`.
+#[inline(always)]
+unsafe fn exp_corrected<S: Simd>(x: S, correction: S) -> S {
+    const LOG2_E: f32 = std::f32::consts::LOG2_E;
+    // ln 2 in two parts; the first has few enough bits for n · part to be exact without FMA.
+    const LN2_HIGH: f32 = 0.693_359_4;
+    const LN2_LOW: f32 = -2.121_944_4e-4;
+    // SAFETY: register arithmetic only.
+    unsafe {
+        let x = S::splat(-150.0).max(S::splat(150.0).min(x));
+        let n = x.add(correction).mul(S::splat(LOG2_E)).round();
+        let r = n.mul_add(S::splat(-LN2_HIGH), x);
+        let r = n.mul_add(S::splat(-LN2_LOW), r).add(correction);
+        exp2_fraction(r.mul(S::splat(LOG2_E))).scale2(n)
+    }
+}
+
+/// `erfc(z) = t · exp(-z² + P(t))`, `t = 1/(1 + z/2)`, for `z >= 0`; relative error below 4e-7
+/// with FMA.
+///
+/// # Safety
+/// The processor has `S`.
+#[inline(always)]
+pub(crate) unsafe fn erfc<S: Simd>(z: S) -> S {
+    const C: [f32; 10] = [
+        -0.553_635_03,
+        0.565_612_7,
+        0.014_718_506,
+        -0.028_740_639,
+        -8.704_113_5e-4,
+        0.003_533_494_6,
+        -2.470_485_7e-4,
+        -4.927_136_6e-4,
+        7.285_741_2e-5,
+        4.831_844_7e-5,
+    ];
+    // SAFETY: register arithmetic only.
+    unsafe {
+        let one = S::splat(1.0);
+        let bounded = S::splat(9.5).min(z);
+        let t = one.div(bounded.mul_add(S::splat(0.5), one));
+        let u = t.mul_add(
+            S::splat(2.0 / 0.826_086_96),
+            S::splat(-1.173_913_04 / 0.826_086_96),
+        );
+        let mut p = S::splat(C[9]);
+        for i in (0..9).rev() {
+            p = p.mul_add(u, S::splat(C[i]));
+        }
+        // What rounding z² lost would be magnified by the exponential.
+        let bounded = S::splat(12.0).min(z);
+        let minus = S::splat(0.0).sub(bounded);
+        let square = minus.mul(bounded);
+        let lost = minus.mul_add(bounded, S::splat(0.0).sub(square));
+        t.mul(exp_corrected(square, p.add(lost)))
+    }
+}
+
+/// `activation(x)`.
+///
+/// # Safety
+/// The processor has `S`.
+#[inline(always)]
+pub(crate) unsafe fn activate<S: Simd>(activation: Activation, x: S) -> S {
+    // SAFETY: register arithmetic only.
+    unsafe {
+        match activation {
+            Activation::None => x,
+            Activation::Relu => S::splat(0.0).max(x),
+            Activation::Silu => sigmoid_times(x, -1.0),
+            Activation::QuickGelu => sigmoid_times(x, -1.702),
+            Activation::GeluErf => {
+                let half =
+                    erfc(x.abs().mul(S::splat(std::f32::consts::FRAC_1_SQRT_2))).mul(S::splat(0.5));
+                x.mul(x.select_negative(half, S::splat(1.0).sub(half)))
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn sigmoid_times<S: Simd>(x: S, slope: f32) -> S {
+    // SAFETY: register arithmetic only.
+    unsafe {
+        // 2^100 is past where the quotient is the limit and short of infinity, so 0/inf is never met.
+        let power = S::splat(100.0).min(x.mul(S::splat(slope * std::f32::consts::LOG2_E)));
+        x.div(S::splat(1.0).add(exp2(power)))
+    }
+}
