@@ -111,7 +111,8 @@ impl Checkpoint {
         for (name, tensor) in &self.state {
             tensors.push((format!("{STATE_PREFIX}{name}"), raw(tensor)?));
         }
-        let content = digest(tensors.iter().map(|(n, t)| (n.as_str(), t.shape.as_slice(), t.bytes.as_slice())));
+        let content =
+            digest(tensors.iter().map(|(n, t)| (n.as_str(), t.shape.as_slice(), t.bytes.as_slice())));
         let metadata: HashMap<String, String> = [
             ("format", FORMAT.to_owned()),
             ("job", self.identity.job.clone()),
@@ -152,7 +153,12 @@ impl Checkpoint {
         ] {
             let found = field(name)?.clone();
             if found != expected {
-                return Err(CheckpointError::OtherJob { path: path.to_path_buf(), field: name, expected, found });
+                return Err(CheckpointError::OtherJob {
+                    path: path.to_path_buf(),
+                    field: name,
+                    expected,
+                    found,
+                });
             }
         }
         let done = field("done")?.parse::<usize>().ok().filter(|done| *done <= identity.total);
@@ -220,7 +226,10 @@ mod tests {
         let back = Checkpoint::load(&path, &identity()).unwrap().unwrap();
         assert_eq!(back.done, 3);
         assert_eq!(back.latents.to_vec2::<f32>().unwrap(), sample().latents.to_vec2::<f32>().unwrap());
-        assert_eq!(back.state["half"].to_vec2::<f32>().unwrap(), sample().state["half"].to_vec2::<f32>().unwrap());
+        assert_eq!(
+            back.state["half"].to_vec2::<f32>().unwrap(),
+            sample().state["half"].to_vec2::<f32>().unwrap()
+        );
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
@@ -235,7 +244,10 @@ mod tests {
             (RunIdentity { total: 9, ..identity() }, "total"),
         ] {
             let refused = Checkpoint::load(&path, &other);
-            assert!(matches!(&refused, Err(CheckpointError::OtherJob { field: f, .. }) if *f == field), "{refused:?}");
+            assert!(
+                matches!(&refused, Err(CheckpointError::OtherJob { field: f, .. }) if *f == field),
+                "{refused:?}"
+            );
         }
     }
 
@@ -248,13 +260,19 @@ mod tests {
         let whole = std::fs::read(&path).unwrap();
         for length in 0..whole.len() {
             std::fs::write(&path, &whole[..length]).unwrap();
-            assert!(matches!(Checkpoint::load(&path, &identity()), Err(CheckpointError::Damaged { .. })), "{length}");
+            assert!(
+                matches!(Checkpoint::load(&path, &identity()), Err(CheckpointError::Damaged { .. })),
+                "{length}"
+            );
         }
         for at in whole.len() - 40..whole.len() {
             let mut changed = whole.clone();
             changed[at] ^= 0x10;
             std::fs::write(&path, &changed).unwrap();
-            assert!(matches!(Checkpoint::load(&path, &identity()), Err(CheckpointError::Damaged { .. })), "{at}");
+            assert!(
+                matches!(Checkpoint::load(&path, &identity()), Err(CheckpointError::Damaged { .. })),
+                "{at}"
+            );
         }
     }
 

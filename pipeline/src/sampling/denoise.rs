@@ -26,7 +26,9 @@ pub enum DenoiseError {
     #[error("pinning failed at denoise step {step}: {source}")]
     Pin { step: usize, source: candle_core::Error },
     /// The latents are no longer numbers; nothing after this step would be.
-    #[error("the latents contain NaN or infinity after denoise step {step}; the weights or their precision are at fault")]
+    #[error(
+        "the latents contain NaN or infinity after denoise step {step}; the weights or their precision are at fault"
+    )]
     NotFinite { step: usize },
     #[error("start {start} is beyond the {total} denoise steps")]
     Start { start: usize, total: usize },
@@ -165,18 +167,22 @@ pub fn run(
     for (i, &timestep) in times.iter().enumerate().skip(first) {
         if hooks.progress.cancelled() {
             // What was there before the first step is worth nothing, a resumed run has its file already.
-            let saved = (i > first).then(|| save(spec, &identity, i, &sample, scheduler)).transpose()?.flatten();
-            let kept = saved.or_else(|| resumed_from.and(spec.checkpoint.as_ref().map(|policy| policy.path.clone())));
+            let saved =
+                (i > first).then(|| save(spec, &identity, i, &sample, scheduler)).transpose()?.flatten();
+            let kept = saved
+                .or_else(|| resumed_from.and(spec.checkpoint.as_ref().map(|policy| policy.path.clone())));
             return Err(DenoiseError::Cancelled { done: i, total, checkpoint: kept });
         }
         let input = scheduler.scale_model_input(i, &sample)?;
         let output =
             denoiser.predict(&input, timestep).map_err(|source| DenoiseError::Network { step: i, source })?;
         let noise = step_noise(spec.seed, i, scheduler, &sample).map_err(SchedulerError::from)?;
-        let clean = hooks.step.is_some().then(|| scheduler.clean_estimate(i, &output, &sample)).transpose()?;
+        let clean =
+            hooks.step.is_some().then(|| scheduler.clean_estimate(i, &output, &sample)).transpose()?;
         sample = scheduler.step(i, &output, &sample, noise.as_ref())?;
         if let Some(pin) = hooks.pin.as_mut() {
-            sample = pin(scheduler, i + 1, &sample).map_err(|source| DenoiseError::Pin { step: i, source })?;
+            sample =
+                pin(scheduler, i + 1, &sample).map_err(|source| DenoiseError::Pin { step: i, source })?;
         }
         if !is_finite(&sample).map_err(SchedulerError::from)? {
             return Err(DenoiseError::NotFinite { step: i });

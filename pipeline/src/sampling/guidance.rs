@@ -36,13 +36,22 @@ impl Guidance {
     ///
     /// # Errors
     /// Shapes that differ, or a missing frame-wise output.
-    pub fn combine(&self, conditional: &Tensor, unconditional: &Tensor, frame_wise: Option<&Tensor>) -> Result<Tensor> {
+    pub fn combine(
+        &self,
+        conditional: &Tensor,
+        unconditional: &Tensor,
+        frame_wise: Option<&Tensor>,
+    ) -> Result<Tensor> {
         let guided = match (self.temporal, frame_wise) {
             (None, _) => sum(&[(self.scale, conditional), (1.0 - self.scale, unconditional)])?,
-            (Some(weight), Some(frames)) => {
-                sum(&[(self.scale, conditional), (weight - self.scale, unconditional), (1.0 - weight, frames)])?
+            (Some(weight), Some(frames)) => sum(&[
+                (self.scale, conditional),
+                (weight - self.scale, unconditional),
+                (1.0 - weight, frames),
+            ])?,
+            (Some(_), None) => {
+                candle_core::bail!("three-term guidance needs the output without temporal layers")
             }
-            (Some(_), None) => candle_core::bail!("three-term guidance needs the output without temporal layers"),
         };
         if self.rescale == 0.0 {
             return Ok(guided);
@@ -94,7 +103,8 @@ mod tests {
 
     #[test]
     fn full_rescale_restores_the_contrast_of_each_item() -> Result<()> {
-        let c = normal(1, 0, &[2, 40, 5])?.broadcast_mul(&Tensor::new(&[1f32, 3.0], &candle_core::Device::Cpu)?.reshape((2, 1, 1))?)?;
+        let c = normal(1, 0, &[2, 40, 5])?
+            .broadcast_mul(&Tensor::new(&[1f32, 3.0], &candle_core::Device::Cpu)?.reshape((2, 1, 1))?)?;
         let u = normal(1, 1, &[2, 40, 5])?;
         let full = Guidance { rescale: 1.0, ..Guidance::plain(9.0) };
         for (got, want) in spread(&full.combine(&c, &u, None)?).iter().zip(spread(&c)) {

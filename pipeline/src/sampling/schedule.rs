@@ -135,11 +135,7 @@ impl NoiseSchedule {
     /// at scale one. A zero-terminal-SNR schedule has its last ᾱ lifted to 2⁻²⁴ so that σ is finite.
     pub fn sigmas(&self) -> Vec<f64> {
         let lifted = |i: usize, alpha: f64| {
-            if self.zero_terminal_snr && i + 1 == self.alphas_cumprod.len() {
-                2f64.powi(-24)
-            } else {
-                alpha
-            }
+            if self.zero_terminal_snr && i + 1 == self.alphas_cumprod.len() { 2f64.powi(-24) } else { alpha }
         };
         let sigma = |alpha: f64| ((1.0 - alpha) / alpha).sqrt();
         self.alphas_cumprod.iter().enumerate().map(|(i, &a)| sigma(lifted(i, a))).collect()
@@ -216,10 +212,9 @@ pub fn solver_timesteps(
     }
     let train = train_steps as f64;
     let times: Vec<f64> = match spacing {
-        Spacing::Linspace => (1..=steps)
-            .rev()
-            .map(|i| ((train - 1.0) * i as f64 / steps as f64).round_ties_even())
-            .collect(),
+        Spacing::Linspace => {
+            (1..=steps).rev().map(|i| ((train - 1.0) * i as f64 / steps as f64).round_ties_even()).collect()
+        }
         Spacing::Leading => {
             let ratio = train_steps / (steps + 1);
             (1..=steps).rev().map(|i| (i * ratio + offset) as f64).collect()

@@ -18,7 +18,9 @@ pub enum SchedulerError {
     NoNoise { name: &'static str, step: usize },
     #[error("{name}: sample {sample:?}, model output {output:?}: the shapes must be equal")]
     Shape { name: &'static str, sample: Vec<usize>, output: Vec<usize> },
-    #[error("{name}: the saved state has no {key:?} but step {step} needs it; start the run again from its first step")]
+    #[error(
+        "{name}: the saved state has no {key:?} but step {step} needs it; start the run again from its first step"
+    )]
     State { name: &'static str, key: &'static str, step: usize },
     #[error("{name}: {what}")]
     Setting { name: &'static str, what: String },
@@ -81,7 +83,12 @@ pub trait Scheduler: Send {
     ///
     /// # Errors
     /// As [`Scheduler::step`].
-    fn clean_estimate(&self, i: usize, model_output: &Tensor, sample: &Tensor) -> Result<Tensor, SchedulerError>;
+    fn clean_estimate(
+        &self,
+        i: usize,
+        model_output: &Tensor,
+        sample: &Tensor,
+    ) -> Result<Tensor, SchedulerError>;
 
     /// A known clean sample brought to the noise level the sample has before step `i`; with
     /// `i = timesteps().len()` to the level it has at the end.
@@ -152,7 +159,11 @@ pub(crate) fn f32_of(tensor: &Tensor) -> candle_core::Result<Tensor> {
 
 /// Looks up step `i` of a table with one entry a step.
 pub(crate) fn at<T: Copy>(name: &'static str, table: &[T], i: usize) -> Result<T, SchedulerError> {
-    table.get(i).copied().ok_or(SchedulerError::NoSuchStep { name, step: i, last: table.len().saturating_sub(1) })
+    table.get(i).copied().ok_or(SchedulerError::NoSuchStep {
+        name,
+        step: i,
+        last: table.len().saturating_sub(1),
+    })
 }
 
 pub(crate) fn same_shape(name: &'static str, sample: &Tensor, output: &Tensor) -> Result<(), SchedulerError> {

@@ -98,8 +98,13 @@ impl SamplerSpec {
         let solver = Dpmpp2mOptions { prediction, spacing, steps_offset, karras: false };
         Ok(match self.kind {
             SamplerKind::Ddim => {
-                let options =
-                    DdimOptions { prediction, spacing, steps_offset, eta: self.eta, ..DdimOptions::default() };
+                let options = DdimOptions {
+                    prediction,
+                    spacing,
+                    steps_offset,
+                    eta: self.eta,
+                    ..DdimOptions::default()
+                };
                 Box::new(Ddim::new(&schedule, steps, &options)?)
             }
             SamplerKind::Euler => Box::new(Euler::new(&schedule, steps, &euler)?),

@@ -56,9 +56,16 @@ pub struct Ddim {
 impl Ddim {
     /// # Errors
     /// Steps out of range, η outside 0..=1, or ε prediction where the schedule has no signal.
-    pub fn new(schedule: &NoiseSchedule, steps: usize, options: &DdimOptions) -> Result<Self, SchedulerError> {
+    pub fn new(
+        schedule: &NoiseSchedule,
+        steps: usize,
+        options: &DdimOptions,
+    ) -> Result<Self, SchedulerError> {
         if !(0.0..=1.0).contains(&options.eta) {
-            return Err(SchedulerError::Setting { name: NAME, what: format!("eta {} is not in 0..=1", options.eta) });
+            return Err(SchedulerError::Setting {
+                name: NAME,
+                what: format!("eta {} is not in 0..=1", options.eta),
+            });
         }
         let train = schedule.train_steps();
         let times: Vec<f64> = timesteps(options.spacing, train, steps, options.steps_offset)?
@@ -82,11 +89,18 @@ impl Ddim {
         Ok(Self { timesteps: times, jumps, options: *options })
     }
 
-    fn clean_and_noise(&self, i: usize, output: &Tensor, sample: &Tensor) -> Result<(Tensor, Tensor), SchedulerError> {
+    fn clean_and_noise(
+        &self,
+        i: usize,
+        output: &Tensor,
+        sample: &Tensor,
+    ) -> Result<(Tensor, Tensor), SchedulerError> {
         same_shape(NAME, sample, output)?;
         let Level { alpha, sigma } = Level::preserving(at(NAME, &self.jumps, i)?.from);
         let (clean, noise) = match self.options.prediction {
-            Prediction::Epsilon => (sum(&[(1.0 / alpha, sample), (-sigma / alpha, output)])?, f32_of(output)?),
+            Prediction::Epsilon => {
+                (sum(&[(1.0 / alpha, sample), (-sigma / alpha, output)])?, f32_of(output)?)
+            }
             Prediction::Sample => (f32_of(output)?, sum(&[(1.0 / sigma, sample), (-alpha / sigma, output)])?),
             Prediction::Velocity => {
                 (sum(&[(alpha, sample), (-sigma, output)])?, sum(&[(alpha, output), (sigma, sample)])?)
@@ -139,7 +153,12 @@ impl Scheduler for Ddim {
         Ok(sum(&[(1.0, &moved), (jump.fresh, noise)])?)
     }
 
-    fn clean_estimate(&self, i: usize, model_output: &Tensor, sample: &Tensor) -> Result<Tensor, SchedulerError> {
+    fn clean_estimate(
+        &self,
+        i: usize,
+        model_output: &Tensor,
+        sample: &Tensor,
+    ) -> Result<Tensor, SchedulerError> {
         Ok(self.clean_and_noise(i, model_output, sample)?.0)
     }
 

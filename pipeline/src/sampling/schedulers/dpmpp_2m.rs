@@ -37,7 +37,11 @@ pub struct Dpmpp2m {
 impl Dpmpp2m {
     /// # Errors
     /// Steps out of range.
-    pub fn new(schedule: &NoiseSchedule, steps: usize, options: &Dpmpp2mOptions) -> Result<Self, SchedulerError> {
+    pub fn new(
+        schedule: &NoiseSchedule,
+        steps: usize,
+        options: &Dpmpp2mOptions,
+    ) -> Result<Self, SchedulerError> {
         let train = schedule.train_steps();
         let mut times = solver_timesteps(options.spacing, train, steps, options.steps_offset)?;
         let table = schedule.sigmas();
@@ -122,7 +126,12 @@ impl Scheduler for Dpmpp2m {
         Ok(next)
     }
 
-    fn clean_estimate(&self, i: usize, model_output: &Tensor, sample: &Tensor) -> Result<Tensor, SchedulerError> {
+    fn clean_estimate(
+        &self,
+        i: usize,
+        model_output: &Tensor,
+        sample: &Tensor,
+    ) -> Result<Tensor, SchedulerError> {
         self.clean(i, model_output, sample)
     }
 

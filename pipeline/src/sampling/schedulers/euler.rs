@@ -24,7 +24,11 @@ pub struct Euler(SigmaSteps);
 impl Euler {
     /// # Errors
     /// Steps out of range.
-    pub fn new(schedule: &NoiseSchedule, steps: usize, options: &EulerOptions) -> Result<Self, SchedulerError> {
+    pub fn new(
+        schedule: &NoiseSchedule,
+        steps: usize,
+        options: &EulerOptions,
+    ) -> Result<Self, SchedulerError> {
         Ok(Self(SigmaSteps::new("euler", schedule, steps, options)?))
     }
 
@@ -68,7 +72,12 @@ impl Scheduler for Euler {
         Ok(sum(&[(to / from, sample), (1.0 - to / from, &clean)])?)
     }
 
-    fn clean_estimate(&self, i: usize, model_output: &Tensor, sample: &Tensor) -> Result<Tensor, SchedulerError> {
+    fn clean_estimate(
+        &self,
+        i: usize,
+        model_output: &Tensor,
+        sample: &Tensor,
+    ) -> Result<Tensor, SchedulerError> {
         self.0.clean(i, model_output, sample)
     }
 

@@ -14,7 +14,11 @@ pub struct EulerAncestral(SigmaSteps);
 impl EulerAncestral {
     /// # Errors
     /// Steps out of range.
-    pub fn new(schedule: &NoiseSchedule, steps: usize, options: &EulerOptions) -> Result<Self, SchedulerError> {
+    pub fn new(
+        schedule: &NoiseSchedule,
+        steps: usize,
+        options: &EulerOptions,
+    ) -> Result<Self, SchedulerError> {
         Ok(Self(SigmaSteps::new("euler_ancestral", schedule, steps, options)?))
     }
 
@@ -63,7 +67,12 @@ impl Scheduler for EulerAncestral {
         Ok(sum(&[(1.0, &moved), (up, noise)])?)
     }
 
-    fn clean_estimate(&self, i: usize, model_output: &Tensor, sample: &Tensor) -> Result<Tensor, SchedulerError> {
+    fn clean_estimate(
+        &self,
+        i: usize,
+        model_output: &Tensor,
+        sample: &Tensor,
+    ) -> Result<Tensor, SchedulerError> {
         self.0.clean(i, model_output, sample)
     }
 

@@ -35,7 +35,12 @@ pub struct FlowOptions {
 
 impl Default for FlowOptions {
     fn default() -> Self {
-        Self { prediction: Prediction::Velocity, spacing: FlowSpacing::Uniform, shift: 1.0, time_scale: 1000.0 }
+        Self {
+            prediction: Prediction::Velocity,
+            spacing: FlowSpacing::Uniform,
+            shift: 1.0,
+            time_scale: 1000.0,
+        }
     }
 }
 
@@ -64,7 +69,12 @@ fn taus(name: &'static str, steps: usize, options: &FlowOptions) -> Result<Vec<f
 }
 
 /// `n − y` at the point `sample` on the path at time `tau > 0`.
-fn velocity(prediction: Prediction, tau: f64, output: &Tensor, sample: &Tensor) -> candle_core::Result<Tensor> {
+fn velocity(
+    prediction: Prediction,
+    tau: f64,
+    output: &Tensor,
+    sample: &Tensor,
+) -> candle_core::Result<Tensor> {
     match prediction {
         Prediction::Sample => sum(&[(1.0 / tau, sample), (-1.0 / tau, output)]),
         Prediction::Velocity | Prediction::Epsilon => f32_of(output),
@@ -137,7 +147,12 @@ impl Scheduler for FlowEuler {
         Ok(sum(&[(1.0, sample), (to - from, &velocity)])?)
     }
 
-    fn clean_estimate(&self, i: usize, model_output: &Tensor, sample: &Tensor) -> Result<Tensor, SchedulerError> {
+    fn clean_estimate(
+        &self,
+        i: usize,
+        model_output: &Tensor,
+        sample: &Tensor,
+    ) -> Result<Tensor, SchedulerError> {
         same_shape(Self::NAME, sample, model_output)?;
         at(Self::NAME, &self.timesteps, i)?;
         Ok(clean(self.prediction, at(Self::NAME, &self.taus, i)?, model_output, sample)?)
@@ -231,7 +246,12 @@ impl Scheduler for FlowHeun {
         Ok(sum(&[(1.0, &start), (0.5 * width, &before), (0.5 * width, &here)])?)
     }
 
-    fn clean_estimate(&self, i: usize, model_output: &Tensor, sample: &Tensor) -> Result<Tensor, SchedulerError> {
+    fn clean_estimate(
+        &self,
+        i: usize,
+        model_output: &Tensor,
+        sample: &Tensor,
+    ) -> Result<Tensor, SchedulerError> {
         same_shape(Self::NAME, sample, model_output)?;
         Ok(clean(self.prediction, self.tau(i)?, model_output, sample)?)
     }
@@ -285,8 +305,10 @@ mod tests {
         for spacing in [FlowSpacing::Uniform, FlowSpacing::Discrete] {
             for prediction in [Prediction::Velocity, Prediction::Sample] {
                 let options = FlowOptions { prediction, spacing, shift: 3.0, ..FlowOptions::default() };
-                let both: [Box<dyn Scheduler>; 2] =
-                    [Box::new(FlowEuler::new(5, &options).unwrap()), Box::new(FlowHeun::new(5, &options).unwrap())];
+                let both: [Box<dyn Scheduler>; 2] = [
+                    Box::new(FlowEuler::new(5, &options).unwrap()),
+                    Box::new(FlowHeun::new(5, &options).unwrap()),
+                ];
                 for mut flow in both {
                     let (y, n) = (scalar(0.4), scalar(-1.1));
                     let mut x = n.clone();

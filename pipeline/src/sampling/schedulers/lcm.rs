@@ -3,7 +3,9 @@
 use candle_core::Tensor;
 
 use crate::sampling::schedule::{NoiseSchedule, ScheduleError};
-use crate::sampling::scheduler::{Level, Prediction, Scheduler, SchedulerError, at, f32_of, noise_for, same_shape, sum};
+use crate::sampling::scheduler::{
+    Level, Prediction, Scheduler, SchedulerError, at, f32_of, noise_for, same_shape, sum,
+};
 
 const NAME: &str = "lcm";
 const SIGMA_DATA: f64 = 0.5;
@@ -103,7 +105,12 @@ impl Scheduler for Lcm {
         self.noised(i + 1, &clean, noise)
     }
 
-    fn clean_estimate(&self, i: usize, model_output: &Tensor, sample: &Tensor) -> Result<Tensor, SchedulerError> {
+    fn clean_estimate(
+        &self,
+        i: usize,
+        model_output: &Tensor,
+        sample: &Tensor,
+    ) -> Result<Tensor, SchedulerError> {
         self.clean(i, model_output, sample)
     }
 

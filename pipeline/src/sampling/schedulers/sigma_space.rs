@@ -2,9 +2,9 @@
 
 use candle_core::Tensor;
 
+use crate::sampling::schedule::Spacing;
 use crate::sampling::schedule::{NoiseSchedule, interpolate, karras_sigmas, timestep_of_sigma, timesteps};
 use crate::sampling::scheduler::{Level, Prediction, SchedulerError, at, f32_of, same_shape, sum};
-use crate::sampling::schedule::Spacing;
 
 use super::euler::EulerOptions;
 
