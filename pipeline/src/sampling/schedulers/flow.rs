@@ -15,8 +15,8 @@ const MOST_STEPS: usize = 1000;
 pub enum FlowSpacing {
     /// 1, 1−1/n, … 1/n.
     Uniform,
-    /// From 1 to the smallest training time 1/1000, both included, as checkpoints trained on 1000 discrete
-    /// times are usually sampled.
+    /// From 1 to the smallest of 1000 training times, both included, before the shift; the convention of the
+    /// public Stable Diffusion 3 sampler.
     Discrete,
 }
 
@@ -59,12 +59,14 @@ fn taus(name: &'static str, steps: usize, options: &FlowOptions) -> Result<Vec<f
         return Err(SchedulerError::Setting { name, what });
     }
     let n = steps as f64;
+    let shifted = |tau: f64| options.shift * tau / (1.0 + (options.shift - 1.0) * tau);
+    // The smallest training time is itself a shifted one: such checkpoints are trained on shifted times.
+    let least = shifted(1e-3);
     let plain = |i: usize| match options.spacing {
         FlowSpacing::Uniform => 1.0 - i as f64 / n,
         FlowSpacing::Discrete if steps == 1 => 1.0,
-        FlowSpacing::Discrete => 1.0 - (1.0 - 1e-3) * i as f64 / (n - 1.0),
+        FlowSpacing::Discrete => 1.0 - (1.0 - least) * i as f64 / (n - 1.0),
     };
-    let shifted = |tau: f64| options.shift * tau / (1.0 + (options.shift - 1.0) * tau);
     Ok((0..steps).map(|i| shifted(plain(i))).chain([0.0]).collect())
 }
 
