@@ -85,12 +85,8 @@ fn rows(filter: &str) -> Outcome {
         (1, 256, 128, 128, 3, 1),
         (2, 32, 640, 640, 1, 1),
     ] {
-        let layer = Conv2d::new(
-            random(&[out, inner, kernel, kernel])?,
-            Some(random(&[out])?),
-            stride,
-            kernel / 2,
-        )?;
+        let layer =
+            Conv2d::new(random(&[out, inner, kernel, kernel])?, Some(random(&[out])?), stride, kernel / 2)?;
         let x = random(&[n, size, size, inner])?;
         let flops = 2.0 * (n * (size / stride).pow(2) * inner * out * kernel * kernel) as f64;
         time(
@@ -104,12 +100,9 @@ fn rows(filter: &str) -> Outcome {
         let layer = Conv2d::new(random(&[out, inner, 3, 3])?, Some(random(&[out])?), 1, 1)?;
         let x = random(&[n, size, size, inner])?;
         let flops = 2.0 * (n * 4 * size * size * inner * out * 9) as f64;
-        time(
-            filter,
-            &format!("upsample+conv {inner}->{out} {n}x{size}x{size}"),
-            flops,
-            || layer.forward_upsampled(&x),
-        )?;
+        time(filter, &format!("upsample+conv {inner}->{out} {n}x{size}x{size}"), flops, || {
+            layer.forward_upsampled(&x)
+        })?;
     }
     for (m, inner, out) in [
         (16384, 96, 96),
@@ -122,43 +115,27 @@ fn rows(filter: &str) -> Outcome {
     ] {
         let layer = Linear::new(random(&[out, inner])?, Some(random(&[out])?))?;
         let x = random(&[m, inner])?;
-        time(
-            filter,
-            &format!("linear {m}x{inner}->{out}"),
-            2.0 * (m * inner * out) as f64,
-            || layer.forward(&x),
-        )?;
+        time(filter, &format!("linear {m}x{inner}->{out}"), 2.0 * (m * inner * out) as f64, || {
+            layer.forward(&x)
+        })?;
     }
     for (m, half) in [(16384, 192), (4096, 384), (8192, 1280)] {
         let x = random(&[m, 2 * half])?;
         time(filter, &format!("geglu {m}x{half}"), 0.0, || geglu(&x))?;
     }
     let x = random(&[16, 64, 64, 320])?;
-    time(filter, "silu 16x64x64x320", 0.0, || {
-        Activation::Silu.apply(&x)
-    })?;
-    for (n, size, c) in [
-        (16, 32, 96),
-        (16, 16, 192),
-        (16, 8, 256),
-        (16, 64, 320),
-        (1, 128, 96),
-    ] {
+    time(filter, "silu 16x64x64x320", 0.0, || Activation::Silu.apply(&x))?;
+    for (n, size, c) in [(16, 32, 96), (16, 16, 192), (16, 8, 256), (16, 64, 320), (1, 128, 96)] {
         let layer = GroupNorm::new(random(&[c])?, random(&[c])?, 32, 1e-5)?;
         let x = random(&[n, size, size, c])?;
-        time(
-            filter,
-            &format!("groupnorm+silu {n}x{size}x{size}x{c}"),
-            0.0,
-            || layer.forward(&x, Activation::Silu),
-        )?;
+        time(filter, &format!("groupnorm+silu {n}x{size}x{size}x{c}"), 0.0, || {
+            layer.forward(&x, Activation::Silu)
+        })?;
     }
     for (m, c) in [(16384, 96), (4096, 192), (8192, 320)] {
         let layer = LayerNorm::new(random(&[c])?, random(&[c])?, 1e-5);
         let x = random(&[m, c])?;
-        time(filter, &format!("layernorm {m}x{c}"), 0.0, || {
-            layer.forward(&x)
-        })?;
+        time(filter, &format!("layernorm {m}x{c}"), 0.0, || layer.forward(&x))?;
     }
     // Heads come out of a projection: [batch, tokens, heads, dim] seen as [batch, heads, tokens, dim].
     for (b, heads, queries, keys, dim) in [
@@ -177,28 +154,20 @@ fn rows(filter: &str) -> Outcome {
         );
         let spec = AttentionSpec::new(dim);
         let flops = 4.0 * (b * heads * queries * keys * dim) as f64;
-        time(
-            filter,
-            &format!("attention {b}x{heads} {queries}x{keys} d{dim}"),
-            flops,
-            || attention(&q, &k, &v, &spec),
-        )?;
+        time(filter, &format!("attention {b}x{heads} {queries}x{keys} d{dim}"), flops, || {
+            attention(&q, &k, &v, &spec)
+        })?;
     }
     for (places, frames, heads, dim) in [(1024, 16, 3, 32), (256, 16, 6, 32), (1024, 16, 8, 40)] {
         let part = || -> Result<Tensor> {
-            Ok(random(&[1, frames, places, heads, dim])?
-                .permute((0, 2, 3, 1, 4))?
-                .squeeze(0)?)
+            Ok(random(&[1, frames, places, heads, dim])?.permute((0, 2, 3, 1, 4))?.squeeze(0)?)
         };
         let (q, k, v) = (part()?, part()?, part()?);
         let spec = AttentionSpec::new(dim);
         let flops = 4.0 * (places * heads * frames * frames * dim) as f64;
-        time(
-            filter,
-            &format!("temporal {places} places {frames} frames {heads}x{dim}"),
-            flops,
-            || attention(&q, &k, &v, &spec),
-        )?;
+        time(filter, &format!("temporal {places} places {frames} frames {heads}x{dim}"), flops, || {
+            attention(&q, &k, &v, &spec)
+        })?;
     }
     Ok(())
 }

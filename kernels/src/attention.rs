@@ -1,8 +1,14 @@
 //! Scaled dot-product attention behind one entry.
 
-use candle_core::{D, Tensor};
+mod composed;
 
+use candle_core::{DType, Tensor};
+
+use crate::cpu::attention::{Operand, Problem, Visible, run};
+use crate::cpu::view::{Guard, ours, single, tensor};
+use crate::cpu::{Isa, output, threads};
 use crate::error::{KernelError, Result};
+use crate::plan::{AttentionShape, Target, plan_attention};
 
 /// Which keys a query may see.
 #[derive(Debug, Clone)]
@@ -11,6 +17,8 @@ pub enum Mask {
     None,
     /// Query `i` sees keys `0..=i + (keys - queries)`.
     Causal,
+    /// Sequence `i` has this many keys, the rest is padding. One entry a sequence, batch-major.
+    Lengths(Vec<usize>),
     /// Added to the scores before the softmax, broadcastable to `[batch, heads, queries, keys]`.
     Bias(Tensor),
 }
@@ -18,7 +26,7 @@ pub enum Mask {
 /// How exact the arithmetic must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Precision {
-    /// Softmax in f32, products in the input type.
+    /// Softmax in f32, products in the input type (f32 on the CPU).
     Exact,
 }
 
@@ -36,11 +44,7 @@ pub struct AttentionSpec {
 impl AttentionSpec {
     /// Unmasked exact attention with the usual `1/sqrt(dim)` scale.
     pub fn new(dim: usize) -> Self {
-        Self {
-            scale: 1.0 / (dim as f64).sqrt(),
-            mask: Mask::None,
-            precision: Precision::Exact,
-        }
+        Self { scale: 1.0 / (dim as f64).sqrt(), mask: Mask::None, precision: Precision::Exact }
     }
 
     /// The same with another mask.
@@ -52,44 +56,190 @@ impl AttentionSpec {
 
 /// `softmax(scale · q kᵀ + mask) v`.
 ///
-/// `q` is `[batch, heads, queries, dim]`, `k` and `v` are `[batch, heads, keys, dim]`; any strides.
-/// The result has `q`'s shape and is a transposed view of a contiguous
-/// `[batch, queries, heads, dim]` buffer, so `transpose(1, 2)` and flattening the heads is free.
+/// `q` is `[batch, heads, queries, dim]`, `k` and `v` are `[batch, heads, keys, dim]`, any strides
+/// (a last dimension that is not contiguous is copied). All three may have a second batch
+/// dimension, `[batch, inner, heads, tokens, dim]`: frames of `[b · f, h · w, c]` attend to each
+/// other through `[b, h · w, heads, f, dim]` views without a copy.
+///
+/// The result has `q`'s shape and is a permuted view of a contiguous `[batch, queries, heads, dim]`
+/// or `[batch, queries, inner, heads, dim]` buffer, so putting the heads back together is free. A
+/// query that sees no key gives zeros.
 pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, spec: &AttentionSpec) -> Result<Tensor> {
-    let (_, _, queries, dim) = q.dims4()?;
-    let (_, _, keys, key_dim) = k.dims4()?;
-    if dim != key_dim || k.dims() != v.dims() {
-        return Err(KernelError::shape(
-            "attention",
-            format!("k and v of one shape with dim {dim}"),
-            (q.dims(), k.dims(), v.dims()),
-        ));
-    }
-    let scores = (q.contiguous()?.matmul(&k.t()?.contiguous()?)? * spec.scale)?;
-    let scores = match &spec.mask {
-        Mask::None => scores,
-        Mask::Bias(bias) => scores.broadcast_add(bias)?,
-        Mask::Causal => scores.broadcast_add(&causal_bias(queries, keys, q)?)?,
-    };
-    let max = scores.max_keepdim(D::Minus1)?;
-    let exp = scores.broadcast_sub(&max)?.exp()?;
-    let weights = exp.broadcast_div(&exp.sum_keepdim(D::Minus1)?)?;
-    let out = weights.matmul(&v.contiguous()?)?;
-    Ok(out.transpose(1, 2)?.contiguous()?.transpose(1, 2)?)
+    Ok(compute(q, k, v, spec, false)?.0)
 }
 
-fn causal_bias(queries: usize, keys: usize, like: &Tensor) -> Result<Tensor> {
-    let offset = keys.saturating_sub(queries);
-    let bias: Vec<f32> = (0..queries)
-        .flat_map(|i| {
-            (0..keys).map(move |j| {
-                if j <= i + offset {
-                    0.0
-                } else {
-                    f32::NEG_INFINITY
-                }
-            })
+/// [`attention`], and the natural logarithm of each query's sum of exponentials (f32,
+/// `[batch, (inner,) heads, queries]`, -inf where no key is visible) for merging partial results.
+pub fn attention_with_lse(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    spec: &AttentionSpec,
+) -> Result<(Tensor, Tensor)> {
+    let (out, lse) = compute(q, k, v, spec, true)?;
+    let lse = lse.ok_or_else(|| KernelError::shape("attention", "a log-sum", "none"))?;
+    Ok((out, lse))
+}
+
+fn compute(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    spec: &AttentionSpec,
+    want_lse: bool,
+) -> Result<(Tensor, Option<Tensor>)> {
+    let dims = check(q, k, v)?;
+    if let Mask::Lengths(lengths) = &spec.mask
+        && (lengths.len() != dims.batch * dims.inner || lengths.iter().any(|n| *n > dims.keys))
+    {
+        return Err(KernelError::shape(
+            "attention",
+            format!("{} lengths of at most {} keys", dims.batch * dims.inner, dims.keys),
+            lengths,
+        ));
+    }
+    let (q5, k5, v5) = (dims.five(q)?, dims.five(k)?, dims.five(v)?);
+    let (out, lse) = if ours(q) && ours(k) && ours(v) {
+        on_cpu(&q5, &k5, &v5, spec, &dims, want_lse)?
+    } else {
+        composed::attention(&q5, &k5, &v5, spec, &dims, want_lse)?
+    };
+    // [batch, queries, inner, heads, dim] to the caller's order.
+    let out = out.permute((0, 2, 3, 1, 4))?;
+    if dims.inner_given {
+        Ok((out, lse))
+    } else {
+        Ok((out.squeeze(1)?, lse.map(|l| l.squeeze(1)).transpose()?))
+    }
+}
+
+/// Extents of a call.
+#[derive(Debug, Clone, Copy)]
+struct Dims {
+    batch: usize,
+    inner: usize,
+    heads: usize,
+    queries: usize,
+    keys: usize,
+    dim: usize,
+    inner_given: bool,
+}
+
+impl Dims {
+    fn five(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(if self.inner_given { x.clone() } else { x.unsqueeze(1)? })
+    }
+
+    /// The bias seen as `[batch, inner, heads, queries, keys]`.
+    fn bias(&self, bias: &Tensor) -> Result<Tensor> {
+        let wanted = (self.batch, self.inner, self.heads, self.queries, self.keys);
+        let expected =
+            || KernelError::shape("attention", format!("a bias broadcastable to {wanted:?}"), bias.dims());
+        if self.inner_given {
+            return bias.broadcast_as(wanted).map_err(|_| expected());
+        }
+        let four =
+            bias.broadcast_as((self.batch, self.heads, self.queries, self.keys)).map_err(|_| expected())?;
+        Ok(four.unsqueeze(1)?)
+    }
+}
+
+fn check(q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Dims> {
+    let wrong = || {
+        KernelError::shape(
+            "attention",
+            "q [batch, (inner,) heads, queries, dim] with k and v [batch, (inner,) heads, keys, dim]",
+            (q.dims(), k.dims(), v.dims()),
+        )
+    };
+    let (inner_given, batch, inner, heads, queries, dim) = match *q.dims() {
+        [b, h, n, d] => (false, b, 1, h, n, d),
+        [b, i, h, n, d] => (true, b, i, h, n, d),
+        _ => return Err(wrong()),
+    };
+    let rank = q.rank();
+    let keys = if k.rank() == rank { k.dims()[rank - 2] } else { return Err(wrong()) };
+    let mut expected = q.dims().to_vec();
+    expected[rank - 2] = keys;
+    if k.dims() != expected || v.dims() != expected || dim == 0 {
+        return Err(wrong());
+    }
+    Ok(Dims { batch, inner, heads, queries, keys, dim, inner_given })
+}
+
+fn on_cpu(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    spec: &AttentionSpec,
+    dims: &Dims,
+    want_lse: bool,
+) -> Result<(Tensor, Option<Tensor>)> {
+    let outer = dims.batch * dims.inner * dims.heads;
+    let ready = |x: &Tensor| -> Result<Tensor> {
+        let x = single(x)?;
+        Ok(if x.stride().last() == Some(&1) || dims.dim == 1 { x } else { x.contiguous()? })
+    };
+    let (q32, k32, v32) = (ready(q)?, ready(k)?, ready(v)?);
+    let (qg, kg, vg) = (Guard::strided(&q32), Guard::strided(&k32), Guard::strided(&v32));
+    let bias = match &spec.mask {
+        Mask::Bias(bias) if ours(bias) => Some(single(&dims.bias(bias)?)?),
+        Mask::Bias(bias) => return Err(crate::linear::unsupported("attention bias", bias)),
+        _ => None,
+    };
+    let bias_guard = bias.as_ref().map(Guard::strided);
+    let isa = Isa::current();
+    let shape = AttentionShape { problems: outer, queries: dims.queries, keys: dims.keys, dim: dims.dim };
+    let visible = match (&spec.mask, &bias, &bias_guard) {
+        (Mask::Causal, ..) => Visible::Causal,
+        (Mask::Lengths(lengths), ..) => Visible::Lengths(lengths),
+        (Mask::Bias(_), Some(bias), Some(guard)) => {
+            Visible::Bias(operand(bias, guard)?, bias.stride().last().copied().unwrap_or(0))
+        }
+        _ => Visible::All,
+    };
+    let (q_in, k_in, v_in) = (operand(&q32, &qg)?, operand(&k32, &kg)?, operand(&v32, &vg)?);
+    let mut lse = want_lse.then(|| vec![0.0f32; outer * dims.queries]);
+    let lse_at = lse.as_mut().map(|l| crate::cpu::Shared(l.as_mut_ptr()));
+    // SAFETY: `operand` checked the reach of every stride, `check` the extents, `compute` the
+    // lengths; each query of each sequence and head writes its row and its log-sum.
+    let values = unsafe {
+        output(outer * dims.queries * dims.dim, |out| {
+            let problem = Problem {
+                q: q_in,
+                k: k_in,
+                v: v_in,
+                outer: [dims.batch, dims.inner, dims.heads],
+                queries: dims.queries,
+                keys: dims.keys,
+                dim: dims.dim,
+                scale: spec.scale as f32,
+                visible,
+                plan: plan_attention(shape, Target::Cpu { isa, threads: threads() }),
+                out,
+                lse: lse_at,
+            };
+            run(isa, &problem);
         })
-        .collect();
-    Ok(Tensor::from_vec(bias, (queries, keys), like.device())?.to_dtype(like.dtype())?)
+    };
+    let out = tensor(values, &[dims.batch, dims.queries, dims.inner, dims.heads, dims.dim], q)?;
+    let lse = lse
+        .map(|l| {
+            Tensor::from_vec(l, (dims.batch, dims.inner, dims.heads, dims.queries), q.device())?
+                .to_dtype(DType::F32)
+        })
+        .transpose()?;
+    Ok((out, lse))
+}
+
+fn operand<'a>(x: &Tensor, guard: &'a Guard<'_>) -> Result<Operand<'a>> {
+    let data = guard.values()?;
+    let reach: usize = x.dims().iter().zip(x.stride()).map(|(n, s)| n.saturating_sub(1) * s).sum();
+    let [a, b, c, d, _] = *x.stride() else {
+        return Err(KernelError::shape("attention", "five dimensions", x.dims()));
+    };
+    if x.elem_count() > 0 && reach >= data.len() {
+        return Err(KernelError::shape("attention", "strides within the memory", (x.dims(), x.stride())));
+    }
+    Ok(Operand { data, strides: [a, b, c, d] })
 }

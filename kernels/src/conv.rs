@@ -28,64 +28,32 @@ pub struct Conv2d {
 
 #[derive(Debug, Clone)]
 enum Body {
-    Packed {
-        weight: Arc<Packed>,
-        bias: Option<Arc<[f32]>>,
-        phases: Arc<OnceLock<[Packed; 4]>>,
-    },
-    Generic {
-        weight: Tensor,
-        bias: Option<Tensor>,
-    },
+    Packed { weight: Arc<Packed>, bias: Option<Arc<[f32]>>, phases: Arc<OnceLock<[Packed; 4]>> },
+    Generic { weight: Tensor, bias: Option<Tensor> },
 }
 
 impl Conv2d {
     /// `weight` is `[out, in, kernel, kernel]` as checkpoints store it, `bias` is `[out]`.
-    pub fn new(
-        weight: Tensor,
-        bias: Option<Tensor>,
-        stride: usize,
-        padding: usize,
-    ) -> Result<Self> {
+    pub fn new(weight: Tensor, bias: Option<Tensor>, stride: usize, padding: usize) -> Result<Self> {
         let (out, inner, kernel, kw) = weight.dims4()?;
-        if kernel != kw
-            || kernel == 0
-            || stride == 0
-            || bias.as_ref().is_some_and(|b| b.dims() != [out])
-        {
+        if kernel != kw || kernel == 0 || stride == 0 || bias.as_ref().is_some_and(|b| b.dims() != [out]) {
             return Err(KernelError::shape(
                 "conv2d",
                 "a square kernel, a stride of at least 1 and one bias an output channel",
-                (
-                    weight.dims(),
-                    stride,
-                    bias.as_ref().map(|b| b.dims().to_vec()),
-                ),
+                (weight.dims(), stride, bias.as_ref().map(|b| b.dims().to_vec())),
             ));
         }
         let body = if ours(&weight) {
             let values: Vec<f32> = single(&weight)?.flatten_all()?.to_vec1()?;
             let area = kernel * kernel;
-            let packed = Packed::new(out, area * inner, |j, k| {
-                values[(j * inner + k % inner) * area + k / inner]
-            });
+            let packed =
+                Packed::new(out, area * inner, |j, k| values[(j * inner + k % inner) * area + k / inner]);
             let bias = bias.map(|b| bias_values(&b)).transpose()?;
-            Body::Packed {
-                weight: Arc::new(packed),
-                bias,
-                phases: Arc::default(),
-            }
+            Body::Packed { weight: Arc::new(packed), bias, phases: Arc::default() }
         } else {
             Body::Generic { weight, bias }
         };
-        Ok(Self {
-            body,
-            out,
-            inner,
-            kernel,
-            stride,
-            padding,
-        })
+        Ok(Self { body, out, inner, kernel, stride, padding })
     }
 
     /// `[n, height, width, in]` to `[n, height', width', out]`.
@@ -101,11 +69,8 @@ impl Conv2d {
         residual: Option<&Tensor>,
     ) -> Result<Tensor> {
         let (n, height, width) = self.check(x)?;
-        let size = |len: usize| {
-            (len + 2 * self.padding)
-                .checked_sub(self.kernel)
-                .map(|room| room / self.stride + 1)
-        };
+        let size =
+            |len: usize| (len + 2 * self.padding).checked_sub(self.kernel).map(|room| room / self.stride + 1);
         let (Some(out_height), Some(out_width)) = (size(height), size(width)) else {
             return Err(KernelError::shape(
                 "conv2d",
@@ -134,17 +99,11 @@ impl Conv2d {
                     phase: (0, 0),
                 };
                 let rows = n * out_height * out_width;
-                fused_output(
-                    rows * self.out,
-                    residual,
-                    bias.as_deref(),
-                    activation,
-                    |out, epilogue| {
-                        // SAFETY: the input is [n, height, width, inner], the output and residual
-                        // rows · out, and the patch geometry is the one the output size came from.
-                        unsafe { product(Isa::current(), &source, rows, weight, epilogue, out) }
-                    },
-                )
+                fused_output(rows * self.out, residual, bias.as_deref(), activation, |out, epilogue| {
+                    // SAFETY: the input is [n, height, width, inner], the output and residual
+                    // rows · out, and the patch geometry is the one the output size came from.
+                    unsafe { product(Isa::current(), &source, rows, weight, epilogue, out) }
+                })
                 .and_then(|values| tensor(values, &dims, x))
             }
             Body::Packed { .. } => Err(unsupported("conv2d", x)),
@@ -168,34 +127,18 @@ impl Conv2d {
     /// two calls by rounding only.
     pub fn forward_upsampled(&self, x: &Tensor) -> Result<Tensor> {
         let (n, height, width) = self.check(x)?;
-        let (
-            Body::Packed {
-                weight,
-                bias,
-                phases,
-            },
-            true,
-            (3, 1, 1),
-        ) = (
-            &self.body,
-            ours(x),
-            (self.kernel, self.stride, self.padding),
-        )
+        let (Body::Packed { weight, bias, phases }, true, (3, 1, 1)) =
+            (&self.body, ours(x), (self.kernel, self.stride, self.padding))
         else {
             return self.forward(&upsample_nearest2x(x)?);
         };
-        let phases =
-            phases.get_or_init(|| [0, 1, 2, 3].map(|phase| self.phase_weight(weight, phase)));
+        let phases = phases.get_or_init(|| [0, 1, 2, 3].map(|phase| self.phase_weight(weight, phase)));
         let input = single(&x.contiguous()?)?;
         let guard = Guard::new(&input)?;
         let dims = [n, 2 * height, 2 * width, self.out];
         let data = guard.values()?;
-        let values = fused_output(
-            dims.iter().product(),
-            None,
-            bias.as_deref(),
-            Activation::None,
-            |out, epilogue| {
+        let values =
+            fused_output(dims.iter().product(), None, bias.as_deref(), Activation::None, |out, epilogue| {
                 for (index, weight) in phases.iter().enumerate() {
                     let phase = (index / 2, index % 2);
                     let source = Patches {
@@ -213,19 +156,9 @@ impl Conv2d {
                         phase,
                     };
                     // SAFETY: the four phases together write every pixel of the doubled picture.
-                    unsafe {
-                        product(
-                            Isa::current(),
-                            &source,
-                            n * height * width,
-                            weight,
-                            epilogue,
-                            out,
-                        )
-                    }
+                    unsafe { product(Isa::current(), &source, n * height * width, weight, epilogue, out) }
                 }
-            },
-        )?;
+            })?;
         tensor(values, &dims, x)
     }
 
@@ -249,11 +182,7 @@ impl Conv2d {
     fn check(&self, x: &Tensor) -> Result<(usize, usize, usize)> {
         match *x.dims() {
             [n, height, width, channels] if channels == self.inner => Ok((n, height, width)),
-            _ => Err(KernelError::shape(
-                "conv2d",
-                format!("[n, height, width, {}]", self.inner),
-                x.dims(),
-            )),
+            _ => Err(KernelError::shape("conv2d", format!("[n, height, width, {}]", self.inner), x.dims())),
         }
     }
 }
@@ -262,19 +191,13 @@ impl Conv2d {
 pub fn upsample_nearest2x(x: &Tensor) -> Result<Tensor> {
     let (n, h, w, c) = x.dims4()?;
     if !ours(x) {
-        let x = x
-            .reshape((n, h, 1, w, 1, c))?
-            .broadcast_as((n, h, 2, w, 2, c))?;
+        let x = x.reshape((n, h, 1, w, 1, c))?.broadcast_as((n, h, 2, w, 2, c))?;
         return Ok(x.reshape((n, 2 * h, 2 * w, c))?);
     }
     let input = single(&x.contiguous()?)?;
     let guard = Guard::new(&input)?;
     let data = guard.values()?;
     // SAFETY: every input line fills its two output lines.
-    let values = unsafe {
-        output(4 * data.len(), |out| {
-            copy_blocks(Isa::current(), data, n * h, w, c, out)
-        })
-    };
+    let values = unsafe { output(4 * data.len(), |out| copy_blocks(Isa::current(), data, n * h, w, c, out)) };
     tensor(values, &[n, 2 * h, 2 * w, c], x)
 }

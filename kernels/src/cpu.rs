@@ -1,9 +1,11 @@
 //! CPU kernels: instruction-set choice and the pieces they share.
 
+pub(crate) mod attention;
 pub(crate) mod gemm;
 pub(crate) mod math;
 pub(crate) mod micro;
 
+pub(crate) mod norm;
 pub(crate) mod patches;
 pub(crate) mod pointwise;
 pub(crate) mod simd;
@@ -43,10 +45,7 @@ thread_local! {
 impl Isa {
     /// Every set this processor can run, slowest first.
     pub fn available() -> Vec<Self> {
-        [Self::Portable, Self::Avx2, Self::Avx512]
-            .into_iter()
-            .filter(|isa| isa.supported())
-            .collect()
+        [Self::Portable, Self::Avx2, Self::Avx512].into_iter().filter(|isa| isa.supported()).collect()
     }
 
     fn supported(self) -> bool {

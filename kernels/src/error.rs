@@ -8,34 +8,18 @@ pub type Result<T> = std::result::Result<T, KernelError>;
 pub enum KernelError {
     /// Shapes that do not fit together.
     #[error("{op}: expected {expected}, got {got}")]
-    Shape {
-        op: &'static str,
-        expected: String,
-        got: String,
-    },
+    Shape { op: &'static str, expected: String, got: String },
     /// An element type the operation has no kernel for.
     #[error("{op}: no kernel for {got:?} on this device, expected {expected}")]
-    DType {
-        op: &'static str,
-        expected: &'static str,
-        got: candle_core::DType,
-    },
+    DType { op: &'static str, expected: &'static str, got: candle_core::DType },
     /// The tensor library refused.
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),
 }
 
 impl KernelError {
-    pub(crate) fn shape(
-        op: &'static str,
-        expected: impl Into<String>,
-        got: impl std::fmt::Debug,
-    ) -> Self {
-        Self::Shape {
-            op,
-            expected: expected.into(),
-            got: format!("{got:?}"),
-        }
+    pub(crate) fn shape(op: &'static str, expected: impl Into<String>, got: impl std::fmt::Debug) -> Self {
+        Self::Shape { op, expected: expected.into(), got: format!("{got:?}") }
     }
 }
 

@@ -4,6 +4,7 @@
 //! linear layer, a 1×1 convolution and an attention projection then read the same memory, and no
 //! caller ever transposes between them.
 
+#[allow(unsafe_code)]
 mod attention;
 #[allow(unsafe_code)]
 mod conv;
@@ -14,13 +15,15 @@ mod error;
 mod linear;
 #[allow(unsafe_code)]
 mod norm;
+mod plan;
 #[allow(unsafe_code)]
 mod pointwise;
 
-pub use attention::{AttentionSpec, Mask, Precision, attention};
+pub use attention::{AttentionSpec, Mask, Precision, attention, attention_with_lse};
 pub use conv::{Conv2d, upsample_nearest2x};
 pub use cpu::{Isa, with_isa, with_poisoned_outputs};
 pub use error::{KernelError, Result};
 pub use linear::Linear;
 pub use norm::{GroupNorm, LayerNorm};
+pub use plan::{AttentionKernel, AttentionPlan, AttentionShape, Target, plan_attention};
 pub use pointwise::{Activation, geglu};

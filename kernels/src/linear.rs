@@ -23,14 +23,8 @@ pub struct Linear {
 
 #[derive(Debug, Clone)]
 enum Body {
-    Packed {
-        weight: Arc<Packed>,
-        bias: Option<Arc<[f32]>>,
-    },
-    Generic {
-        weight: Tensor,
-        bias: Option<Tensor>,
-    },
+    Packed { weight: Arc<Packed>, bias: Option<Arc<[f32]>> },
+    Generic { weight: Tensor, bias: Option<Tensor> },
 }
 
 impl Linear {
@@ -45,19 +39,12 @@ impl Linear {
         if let Some(bias) = &bias
             && bias.dims() != [out]
         {
-            return Err(KernelError::shape(
-                "linear",
-                format!("a bias [{out}]"),
-                bias.dims(),
-            ));
+            return Err(KernelError::shape("linear", format!("a bias [{out}]"), bias.dims()));
         }
         let body = if ours(&weight) {
             let values: Vec<f32> = single(&weight)?.flatten_all()?.to_vec1()?;
             let packed = Packed::new(out, inner, |j, k| values[j * inner + k]);
-            Body::Packed {
-                weight: Arc::new(packed),
-                bias: bias.map(|b| bias_values(&b)).transpose()?,
-            }
+            Body::Packed { weight: Arc::new(packed), bias: bias.map(|b| bias_values(&b)).transpose()? }
         } else {
             Body::Generic { weight, bias }
         };
@@ -78,11 +65,7 @@ impl Linear {
     ) -> Result<Tensor> {
         let mut dims = x.dims().to_vec();
         if dims.pop() != Some(self.inner) {
-            return Err(KernelError::shape(
-                "linear",
-                format!("last dimension {}", self.inner),
-                x.dims(),
-            ));
+            return Err(KernelError::shape("linear", format!("last dimension {}", self.inner), x.dims()));
         }
         let rows: usize = dims.iter().product();
         dims.push(self.out);
@@ -91,30 +74,17 @@ impl Linear {
             Body::Packed { weight, bias } if ours(x) => {
                 let input = single(&x.contiguous()?)?;
                 let guard = Guard::new(&input)?;
-                let source = Plain {
-                    data: guard.values()?,
-                    depth: self.inner,
-                    columns: self.out,
-                };
-                fused_output(
-                    rows * self.out,
-                    residual,
-                    bias.as_deref(),
-                    activation,
-                    |out, epilogue| {
-                        // SAFETY: the input holds rows · inner values, the output and residual
-                        // rows · out, the bias out.
-                        unsafe { product(Isa::current(), &source, rows, weight, epilogue, out) }
-                    },
-                )
+                let source = Plain { data: guard.values()?, depth: self.inner, columns: self.out };
+                fused_output(rows * self.out, residual, bias.as_deref(), activation, |out, epilogue| {
+                    // SAFETY: the input holds rows · inner values, the output and residual
+                    // rows · out, the bias out.
+                    unsafe { product(Isa::current(), &source, rows, weight, epilogue, out) }
+                })
                 .and_then(|values| tensor(values, &dims, x))
             }
             Body::Packed { .. } => Err(unsupported("linear", x)),
             Body::Generic { weight, bias } => {
-                let y = x
-                    .contiguous()?
-                    .reshape((rows, self.inner))?
-                    .matmul(&weight.t()?)?;
+                let y = x.contiguous()?.reshape((rows, self.inner))?.matmul(&weight.t()?)?;
                 let y = match bias {
                     Some(bias) => y.broadcast_add(bias)?,
                     None => y,
@@ -130,34 +100,18 @@ pub(crate) fn bias_values(bias: &Tensor) -> Result<Arc<[f32]>> {
 }
 
 pub(crate) fn unsupported(op: &'static str, x: &Tensor) -> KernelError {
-    KernelError::DType {
-        op,
-        expected: "f32, f16 or bf16 on the CPU, where the weight is",
-        got: x.dtype(),
-    }
+    KernelError::DType { op, expected: "f32, f16 or bf16 on the CPU, where the weight is", got: x.dtype() }
 }
 
-pub(crate) fn check_residual(
-    op: &'static str,
-    residual: Option<&Tensor>,
-    dims: &[usize],
-) -> Result<()> {
+pub(crate) fn check_residual(op: &'static str, residual: Option<&Tensor>, dims: &[usize]) -> Result<()> {
     match residual {
-        Some(r) if r.dims() != dims => Err(KernelError::shape(
-            op,
-            format!("a residual {dims:?}"),
-            r.dims(),
-        )),
+        Some(r) if r.dims() != dims => Err(KernelError::shape(op, format!("a residual {dims:?}"), r.dims())),
         _ => Ok(()),
     }
 }
 
 /// The generic tail: activation, then residual.
-pub(crate) fn finish(
-    y: Tensor,
-    activation: Activation,
-    residual: Option<&Tensor>,
-) -> Result<Tensor> {
+pub(crate) fn finish(y: Tensor, activation: Activation, residual: Option<&Tensor>) -> Result<Tensor> {
     let y = activation.apply(&y)?;
     Ok(match residual {
         Some(residual) => (y + residual)?,
@@ -181,16 +135,5 @@ pub(crate) fn fused_output(
     let guard = residual.as_ref().map(Guard::new).transpose()?;
     let residual = guard.as_ref().map(Guard::values).transpose()?;
     // SAFETY: both callers run a product over all rows and columns of the output.
-    Ok(unsafe {
-        output(len, |out| {
-            fill(
-                out,
-                Epilogue {
-                    bias,
-                    activation,
-                    residual,
-                },
-            )
-        })
-    })
+    Ok(unsafe { output(len, |out| fill(out, Epilogue { bias, activation, residual })) })
 }

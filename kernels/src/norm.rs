@@ -2,6 +2,9 @@
 
 use candle_core::{D, Tensor};
 
+use crate::cpu::norm::{Groups, group_norm, layer_norm};
+use crate::cpu::view::{Guard, ours, single, tensor};
+use crate::cpu::{Isa, output};
 use crate::error::{KernelError, Result};
 use crate::pointwise::Activation;
 
@@ -18,19 +21,14 @@ impl GroupNorm {
     /// `weight` and `bias` are `[channels]`; `groups` divides `channels`.
     pub fn new(weight: Tensor, bias: Tensor, groups: usize, eps: f64) -> Result<Self> {
         let channels = weight.dims1()?;
-        if groups == 0 || channels % groups != 0 || bias.dims() != [channels] {
+        if groups == 0 || channels == 0 || channels % groups != 0 || bias.dims() != [channels] {
             return Err(KernelError::shape(
                 "group_norm",
                 format!("channels a multiple of {groups} groups, bias like weight"),
                 (weight.dims(), bias.dims()),
             ));
         }
-        Ok(Self {
-            weight,
-            bias,
-            groups,
-            eps,
-        })
+        Ok(Self { weight, bias, groups, eps })
     }
 
     /// Statistics over all dimensions but the first and, within it, per channel group; then the
@@ -39,33 +37,86 @@ impl GroupNorm {
     /// `x` is `[n, …, channels]`. To pool the statistics over frames, reshape
     /// `[b * frames, h, w, c]` to `[b, frames * h, w, c]` first: that is a view.
     pub fn forward(&self, x: &Tensor, activation: Activation) -> Result<Tensor> {
+        self.compute(x, None, activation)
+    }
+
+    /// `activation(norm(x) · (1 + scale) + shift)` with `scale` and `shift` `[n, channels]`.
+    pub fn forward_film(
+        &self,
+        x: &Tensor,
+        scale: &Tensor,
+        shift: &Tensor,
+        activation: Activation,
+    ) -> Result<Tensor> {
+        self.compute(x, Some((scale, shift)), activation)
+    }
+
+    fn compute(
+        &self,
+        x: &Tensor,
+        film: Option<(&Tensor, &Tensor)>,
+        activation: Activation,
+    ) -> Result<Tensor> {
         let dims = x.dims().to_vec();
         let channels = self.weight.dims1()?;
-        let (Some(&n), Some(&last)) = (dims.first(), dims.last()) else {
-            return Err(KernelError::shape("group_norm", "[n, …, channels]", dims));
+        let (n, last) = match *dims.as_slice() {
+            [n, .., last] => (n, last),
+            _ => return Err(KernelError::shape("group_norm", "[n, …, channels]", dims)),
         };
         if last != channels {
-            return Err(KernelError::shape(
-                "group_norm",
-                format!("{channels} channels last"),
-                dims,
-            ));
+            return Err(KernelError::shape("group_norm", format!("{channels} channels last"), dims));
         }
-        let points = x.elem_count() / n / channels;
-        let grouped = x
-            .contiguous()?
-            .reshape((n, points, self.groups, channels / self.groups))?;
+        if let Some((scale, shift)) = film
+            && (scale.dims() != [n, channels] || shift.dims() != [n, channels])
+        {
+            let got = (scale.dims(), shift.dims());
+            return Err(KernelError::shape("group_norm", format!("scale and shift [{n}, {channels}]"), got));
+        }
+        let points: usize = dims[1..dims.len() - 1].iter().product();
+        if ours(x) && ours(&self.weight) && ours(&self.bias) {
+            let values = self.on_cpu(x, film, (n, points, channels), activation)?;
+            return tensor(values, &dims, x);
+        }
+        let grouped = x.contiguous()?.reshape((n, points, self.groups, channels / self.groups))?;
         let mean = grouped.mean_keepdim((1, 3))?;
         let centred = grouped.broadcast_sub(&mean)?;
         let variance = centred.sqr()?.mean_keepdim((1, 3))?;
-        let normed = centred
-            .broadcast_div(&(variance + self.eps)?.sqrt()?)?
-            .reshape(dims)?;
-        activation.apply(
-            &normed
-                .broadcast_mul(&self.weight)?
-                .broadcast_add(&self.bias)?,
-        )
+        let normed =
+            centred.broadcast_div(&(variance + self.eps)?.sqrt()?)?.reshape((n, points, channels))?;
+        let mut y = normed.broadcast_mul(&self.weight)?.broadcast_add(&self.bias)?;
+        if let Some((scale, shift)) = film {
+            y = y.broadcast_mul(&(scale + 1.0)?.unsqueeze(1)?)?.broadcast_add(&shift.unsqueeze(1)?)?;
+        }
+        activation.apply(&y.reshape(dims)?)
+    }
+
+    fn on_cpu(
+        &self,
+        x: &Tensor,
+        film: Option<(&Tensor, &Tensor)>,
+        (samples, points, channels): (usize, usize, usize),
+        activation: Activation,
+    ) -> Result<Vec<f32>> {
+        let input = single(&x.contiguous()?)?;
+        let guard = Guard::new(&input)?;
+        let list = |x: &Tensor| -> Result<Vec<f32>> { Ok(single(x)?.flatten_all()?.to_vec1()?) };
+        let (weight, bias) = (list(&self.weight)?, list(&self.bias)?);
+        let film =
+            film.map(|(scale, shift)| -> Result<_> { Ok((list(scale)?, list(shift)?)) }).transpose()?;
+        let call = Groups {
+            data: guard.values()?,
+            samples,
+            points,
+            channels,
+            groups: self.groups,
+            eps: self.eps,
+            weight: &weight,
+            bias: &bias,
+            film: film.as_ref().map(|(scale, shift)| (scale.as_slice(), shift.as_slice())),
+            activation,
+        };
+        // SAFETY: `compute` checked every extent named in the call.
+        Ok(unsafe { output(call.data.len(), |out| group_norm(Isa::current(), &call, out)) })
     }
 }
 
@@ -85,11 +136,31 @@ impl LayerNorm {
 
     /// `x` is `[…, channels]`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let channels = self.weight.dims1()?;
+        if x.dims().last() != Some(&channels) || self.bias.dims() != [channels] || channels == 0 {
+            return Err(KernelError::shape(
+                "layer_norm",
+                format!("{channels} channels last and as many biases"),
+                (x.dims(), self.bias.dims()),
+            ));
+        }
+        if ours(x) && ours(&self.weight) && ours(&self.bias) {
+            let input = single(&x.contiguous()?)?;
+            let guard = Guard::new(&input)?;
+            let data = guard.values()?;
+            let (weight, bias) =
+                (single(&self.weight)?.to_vec1::<f32>()?, single(&self.bias)?.to_vec1::<f32>()?);
+            // SAFETY: the last dimension is `channels` long, and so are weight and bias.
+            let values = unsafe {
+                output(data.len(), |out| {
+                    layer_norm(Isa::current(), data, &weight, &bias, self.eps as f32, out)
+                })
+            };
+            return tensor(values, x.dims(), x);
+        }
         let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
         let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
         let normed = centred.broadcast_div(&(variance + self.eps)?.sqrt()?)?;
-        Ok(normed
-            .broadcast_mul(&self.weight)?
-            .broadcast_add(&self.bias)?)
+        Ok(normed.broadcast_mul(&self.weight)?.broadcast_add(&self.bias)?)
     }
 }

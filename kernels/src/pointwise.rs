@@ -33,11 +33,7 @@ impl Activation {
             let guard = Guard::new(&input)?;
             let data = guard.values()?;
             // SAFETY: the output is as long as the input and every element is written.
-            let values = unsafe {
-                output(data.len(), |out| {
-                    activate_all(Isa::current(), self, data, out)
-                })
-            };
+            let values = unsafe { output(data.len(), |out| activate_all(Isa::current(), self, data, out)) };
             return tensor(values, x.dims(), x);
         }
         Ok(match self {
@@ -54,11 +50,7 @@ impl Activation {
 pub fn geglu(x: &Tensor) -> Result<Tensor> {
     let mut dims = x.dims().to_vec();
     let Some(last) = dims.pop().filter(|last| last % 2 == 0) else {
-        return Err(KernelError::shape(
-            "geglu",
-            "an even last dimension",
-            x.dims(),
-        ));
+        return Err(KernelError::shape("geglu", "an even last dimension", x.dims()));
     };
     let half = last / 2;
     dims.push(half);
@@ -67,8 +59,7 @@ pub fn geglu(x: &Tensor) -> Result<Tensor> {
         let guard = Guard::new(&input)?;
         let data = guard.values()?;
         // SAFETY: rows of 2 · half values give rows of half values, all written.
-        let values =
-            unsafe { output(data.len() / 2, |out| gated(Isa::current(), data, half, out)) };
+        let values = unsafe { output(data.len() / 2, |out| gated(Isa::current(), data, half, out)) };
         return tensor(values, &dims, x);
     }
     let value = x.narrow(D::Minus1, 0, half)?;

@@ -47,11 +47,7 @@ impl Packed {
                 }
             }
         }
-        Self {
-            data,
-            columns,
-            depth,
-        }
+        Self { data, columns, depth }
     }
 
     /// The weight of `column` at inner index `k`.
@@ -99,11 +95,8 @@ pub(crate) unsafe fn product<R: Rows>(
     }
     let wanted = 4 * threads();
     let row_blocks = rows.div_ceil(BLOCK);
-    let column_blocks = if row_blocks >= wanted {
-        1
-    } else {
-        wanted.div_ceil(row_blocks).min(panels.div_ceil(2))
-    };
+    let column_blocks =
+        if row_blocks >= wanted { 1 } else { wanted.div_ceil(row_blocks).min(panels.div_ceil(2)) };
     let work = 2 * rows * weight.columns * weight.depth;
     for_each(row_blocks * column_blocks, work, |task| {
         let (row_block, column_block) = (task / column_blocks, task % column_blocks);
@@ -112,14 +105,8 @@ pub(crate) unsafe fn product<R: Rows>(
             weight,
             epilogue,
             out,
-            rows: (
-                cut(rows, row_blocks, row_block),
-                cut(rows, row_blocks, row_block + 1),
-            ),
-            panels: (
-                cut(panels, column_blocks, column_block),
-                cut(panels, column_blocks, column_block + 1),
-            ),
+            rows: (cut(rows, row_blocks, row_block), cut(rows, row_blocks, row_block + 1)),
+            panels: (cut(panels, column_blocks, column_block), cut(panels, column_blocks, column_block + 1)),
         };
         // SAFETY: the caller's promises; blocks cover disjoint rows and panels.
         unsafe { isa.run(block) }
@@ -157,18 +144,11 @@ impl<R: Rows> Kernel for Block<'_, R> {
             let (k0, k1) = (cut(depth, pieces, piece), cut(depth, pieces, piece + 1));
             for r in r0..r1 {
                 // SAFETY: r is a row of the product; the block has STRIDE >= k1 - k0 values a row.
-                unsafe {
-                    self.source
-                        .copy::<S>(r, k0, k1, a.wrapping_add((r - r0) * STRIDE))
-                };
+                unsafe { self.source.copy::<S>(r, k0, k1, a.wrapping_add((r - r0) * STRIDE)) };
             }
             let last = piece + 1 == pieces;
             for panel in self.panels.0..self.panels.1 {
-                let b = self
-                    .weight
-                    .data
-                    .as_ptr()
-                    .wrapping_add((panel * depth + k0) * PANEL);
+                let b = self.weight.data.as_ptr().wrapping_add((panel * depth + k0) * PANEL);
                 for group in 0..groups {
                     let first = cut(r1 - r0, groups, group);
                     let count = cut(r1 - r0, groups, group + 1) - first;
@@ -176,8 +156,8 @@ impl<R: Rows> Kernel for Block<'_, R> {
                     let mut column = panel * PANEL;
                     let mut b = b;
                     while column < self.weight.columns.min((panel + 1) * PANEL) {
-                        let wide = self.weight.columns - column > S::LANES
-                            && column % PANEL + 2 * S::LANES <= PANEL;
+                        let wide =
+                            self.weight.columns - column > S::LANES && column % PANEL + 2 * S::LANES <= PANEL;
                         // SAFETY: the panel holds 32 columns, zeros past the last; rows and
                         // columns are within the product.
                         unsafe {
@@ -223,10 +203,7 @@ impl<R: Rows> Block<'_, R> {
                     }
                     if last {
                         if let Some(bias) = self.epilogue.bias {
-                            x = x.add(load_up_to(
-                                bias.as_ptr().wrapping_add(column + j * S::LANES),
-                                n,
-                            ));
+                            x = x.add(load_up_to(bias.as_ptr().wrapping_add(column + j * S::LANES), n));
                         }
                         x = activate(self.epilogue.activation, x);
                         if let Some(residual) = self.epilogue.residual {
@@ -247,13 +224,7 @@ impl<R: Rows> Block<'_, R> {
 #[inline(always)]
 pub(crate) unsafe fn load_up_to<S: Simd>(p: *const f32, n: usize) -> S {
     // SAFETY: as the caller promises.
-    unsafe {
-        if n >= S::LANES {
-            S::load(p)
-        } else {
-            S::load_partial(p, n)
-        }
-    }
+    unsafe { if n >= S::LANES { S::load(p) } else { S::load_partial(p, n) } }
 }
 
 /// Stores a whole vector, or its first `n` values.
@@ -263,13 +234,7 @@ pub(crate) unsafe fn load_up_to<S: Simd>(p: *const f32, n: usize) -> S {
 #[inline(always)]
 pub(crate) unsafe fn store_up_to<S: Simd>(x: S, p: *mut f32, n: usize) {
     // SAFETY: as the caller promises.
-    unsafe {
-        if n >= S::LANES {
-            x.store(p)
-        } else {
-            x.store_partial(p, n)
-        }
-    }
+    unsafe { if n >= S::LANES { x.store(p) } else { x.store_partial(p, n) } }
 }
 
 /// Copies `n` values.

@@ -24,15 +24,8 @@ pub(crate) unsafe fn exp2<S: Simd>(x: S) -> S {
 
 #[inline(always)]
 unsafe fn exp2_fraction<S: Simd>(f: S) -> S {
-    const C: [f32; 7] = [
-        1.0,
-        0.693_147_2,
-        0.240_226_47,
-        0.055_503_29,
-        0.009_618_489,
-        0.001_339_993_8,
-        0.000_153_458_03,
-    ];
+    const C: [f32; 7] =
+        [1.0, 0.693_147_2, 0.240_226_47, 0.055_503_29, 0.009_618_489, 0.001_339_993_8, 0.000_153_458_03];
     // SAFETY: register arithmetic only.
     unsafe {
         let mut y = S::splat(C[6]);
@@ -87,10 +80,7 @@ pub(crate) unsafe fn erfc<S: Simd>(z: S) -> S {
         let one = S::splat(1.0);
         let bounded = S::splat(9.5).min(z);
         let t = one.div(bounded.mul_add(S::splat(0.5), one));
-        let u = t.mul_add(
-            S::splat(2.0 / 0.826_086_96),
-            S::splat(-1.173_913_04 / 0.826_086_96),
-        );
+        let u = t.mul_add(S::splat(2.0 / 0.826_086_96), S::splat(-1.173_913_04 / 0.826_086_96));
         let mut p = S::splat(C[9]);
         for i in (0..9).rev() {
             p = p.mul_add(u, S::splat(C[i]));
@@ -118,8 +108,7 @@ pub(crate) unsafe fn activate<S: Simd>(activation: Activation, x: S) -> S {
             Activation::Silu => sigmoid_times(x, -1.0),
             Activation::QuickGelu => sigmoid_times(x, -1.702),
             Activation::GeluErf => {
-                let half =
-                    erfc(x.abs().mul(S::splat(std::f32::consts::FRAC_1_SQRT_2))).mul(S::splat(0.5));
+                let half = erfc(x.abs().mul(S::splat(std::f32::consts::FRAC_1_SQRT_2))).mul(S::splat(0.5));
                 x.mul(x.select_negative(half, S::splat(1.0).sub(half)))
             }
         }

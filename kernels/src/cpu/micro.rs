@@ -25,12 +25,7 @@ pub(crate) unsafe fn tile<S: Simd, const R: usize, const V: usize>(
         let mut left = depth;
         while left >= 4 {
             for u in 0..4 {
-                one::<S, R, V>(
-                    &mut acc,
-                    a.wrapping_add(u * step),
-                    row,
-                    b.wrapping_add(u * b_row),
-                );
+                one::<S, R, V>(&mut acc, a.wrapping_add(u * step), row, b.wrapping_add(u * b_row));
             }
             a = a.wrapping_add(4 * step);
             b = b.wrapping_add(4 * b_row);

@@ -14,13 +14,7 @@ impl Rows for Plain<'_> {
     #[inline(always)]
     unsafe fn copy<S: Simd>(&self, r: usize, k0: usize, k1: usize, to: *mut f32) {
         // SAFETY: row r and columns k0..k1 exist, as the trait asks of the caller.
-        unsafe {
-            copy_values::<S>(
-                self.data.as_ptr().wrapping_add(r * self.depth + k0),
-                to,
-                k1 - k0,
-            )
-        }
+        unsafe { copy_values::<S>(self.data.as_ptr().wrapping_add(r * self.depth + k0), to, k1 - k0) }
     }
 
     #[inline(always)]
@@ -66,8 +60,7 @@ impl Rows for Patches<'_> {
         let run = self.kernel * self.channels;
         let left = (x * self.stride) as isize - self.padding.1 as isize;
         let from = (-left).clamp(0, self.kernel as isize) as usize * self.channels;
-        let until =
-            (self.width as isize - left).clamp(0, self.kernel as isize) as usize * self.channels;
+        let until = (self.width as isize - left).clamp(0, self.kernel as isize) as usize * self.channels;
         let mut k = k0;
         while k < k1 {
             let ky = k / run;
@@ -77,10 +70,7 @@ impl Rows for Patches<'_> {
             let (a, b) = if line < 0 || line >= self.height as isize {
                 (end, end)
             } else {
-                (
-                    from.clamp(start, end),
-                    until.clamp(start, end).max(from.clamp(start, end)),
-                )
+                (from.clamp(start, end), until.clamp(start, end).max(from.clamp(start, end)))
             };
             // SAFETY: a..b are the elements whose pixel lies in the picture, and start..end fit `to`.
             unsafe {
@@ -89,10 +79,8 @@ impl Rows for Patches<'_> {
                 }
                 if b > a {
                     let pixel = ((n * self.height) as isize + line) * self.width as isize + left;
-                    let source = self
-                        .data
-                        .as_ptr()
-                        .wrapping_offset(pixel * self.channels as isize + a as isize);
+                    let source =
+                        self.data.as_ptr().wrapping_offset(pixel * self.channels as isize + a as isize);
                     copy_values::<S>(source, to.wrapping_add(a - start), b - a);
                 }
                 if end > b {

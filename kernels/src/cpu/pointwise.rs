@@ -26,11 +26,7 @@ impl Kernel for Activate<'_> {
             // SAFETY: i..len is inside the piece on both sides.
             unsafe {
                 let x = load_up_to::<S>(data.wrapping_add(i), len - i);
-                store_up_to(
-                    activate(self.activation, x),
-                    self.out.wrapping_add(i),
-                    len - i,
-                );
+                store_up_to(activate(self.activation, x), self.out.wrapping_add(i), len - i);
             }
             i += S::LANES;
         }
@@ -46,13 +42,7 @@ pub(crate) unsafe fn activate_all(isa: Isa, activation: Activation, data: &[f32]
         let start = task * PIECE;
         let piece = &data[start..data.len().min(start + PIECE)];
         // SAFETY: pieces are disjoint and inside both buffers.
-        unsafe {
-            isa.run(Activate {
-                activation,
-                data: piece,
-                out: out.at(start),
-            })
-        };
+        unsafe { isa.run(Activate { activation, data: piece, out: out.at(start) }) };
     });
 }
 
@@ -76,11 +66,7 @@ impl Kernel for Gated<'_> {
                 unsafe {
                     let value = load_up_to::<S>(row.wrapping_add(i), left);
                     let gate = load_up_to::<S>(row.wrapping_add(self.half + i), left);
-                    store_up_to(
-                        value.mul(activate(Activation::GeluErf, gate)),
-                        out.wrapping_add(i),
-                        left,
-                    );
+                    store_up_to(value.mul(activate(Activation::GeluErf, gate)), out.wrapping_add(i), left);
                 }
                 i += S::LANES;
             }
@@ -102,13 +88,7 @@ pub(crate) unsafe fn gated(isa: Isa, data: &[f32], half: usize, out: Shared) {
         let (r0, r1) = (task * step, rows.min((task + 1) * step));
         let rows = &data[r0 * 2 * half..r1 * 2 * half];
         // SAFETY: row ranges are disjoint and inside both buffers.
-        unsafe {
-            isa.run(Gated {
-                rows,
-                half,
-                out: out.at(r0 * half),
-            })
-        };
+        unsafe { isa.run(Gated { rows, half, out: out.at(r0 * half) }) };
     });
 }
 
@@ -132,11 +112,7 @@ impl Kernel for Double<'_> {
             ] {
                 // SAFETY: the output has two lines of twice the pixels.
                 unsafe {
-                    copy_values::<S>(
-                        pixel.as_ptr(),
-                        self.out.wrapping_add(at * self.channels),
-                        self.channels,
-                    )
+                    copy_values::<S>(pixel.as_ptr(), self.out.wrapping_add(at * self.channels), self.channels)
                 };
             }
         }

@@ -11,11 +11,7 @@ pub(crate) fn ours(x: &Tensor) -> bool {
 
 /// `x` in f32, without a copy when it is already.
 pub(crate) fn single(x: &Tensor) -> Result<Tensor> {
-    Ok(if x.dtype() == DType::F32 {
-        x.clone()
-    } else {
-        x.to_dtype(DType::F32)?
-    })
+    Ok(if x.dtype() == DType::F32 { x.clone() } else { x.to_dtype(DType::F32)? })
 }
 
 /// `values` as a CPU tensor of `like`'s type.
@@ -35,27 +31,15 @@ impl<'a> Guard<'a> {
     pub(crate) fn new(x: &'a Tensor) -> Result<Self> {
         let (storage, layout) = x.storage_and_layout();
         let Some((start, end)) = layout.contiguous_offsets() else {
-            return Err(
-                candle_core::Error::Msg("a kernel input was not contiguous".into())
-                    .bt()
-                    .into(),
-            );
+            return Err(candle_core::Error::Msg("a kernel input was not contiguous".into()).bt().into());
         };
-        Ok(Self {
-            storage,
-            start,
-            len: Some(end - start),
-        })
+        Ok(Self { storage, start, len: Some(end - start) })
     }
 
     /// The memory from a tensor's first element on, whatever its strides.
     pub(crate) fn strided(x: &'a Tensor) -> Self {
         let (storage, layout) = x.storage_and_layout();
-        Self {
-            storage,
-            start: layout.start_offset(),
-            len: None,
-        }
+        Self { storage, start: layout.start_offset(), len: None }
     }
 
     /// The values.
@@ -63,18 +47,13 @@ impl<'a> Guard<'a> {
         let all: &[f32] = match &*self.storage {
             Storage::Cpu(CpuStorage::F32(values)) => values,
             _ => {
-                return Err(candle_core::Error::Msg(
-                    "a kernel input was not f32 on the CPU".into(),
-                )
-                .bt()
-                .into());
+                return Err(candle_core::Error::Msg("a kernel input was not f32 on the CPU".into())
+                    .bt()
+                    .into());
             }
         };
         let end = self.len.map_or(all.len(), |len| self.start + len);
-        all.get(self.start..end).ok_or_else(|| {
-            candle_core::Error::Msg("a tensor's layout passes its memory".into())
-                .bt()
-                .into()
-        })
+        all.get(self.start..end)
+            .ok_or_else(|| candle_core::Error::Msg("a tensor's layout passes its memory".into()).bt().into())
     }
 }

@@ -8,10 +8,7 @@ pub(crate) struct Random(pub(crate) u64);
 impl Random {
     /// One value in -1..1.
     pub(crate) fn next(&mut self) -> f32 {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         ((self.0 >> 40) as f32) / (1u32 << 23) as f32 - 1.0
     }
 
@@ -29,30 +26,15 @@ pub(crate) fn max_error(got: &[f32], want: &[f64]) -> f64 {
     got.iter()
         .zip(want)
         .map(|(g, w)| (f64::from(*g) - w).abs())
-        .fold(
-            0.0,
-            |a, b| if b.is_nan() { f64::INFINITY } else { a.max(b) },
-        )
+        .fold(0.0, |a, b| if b.is_nan() { f64::INFINITY } else { a.max(b) })
 }
 
 /// `x wᵀ + b`.
-pub(crate) fn linear(
-    x: &[f32],
-    w: &[f32],
-    b: &[f32],
-    rows: usize,
-    inner: usize,
-    out: usize,
-) -> Vec<f64> {
+pub(crate) fn linear(x: &[f32], w: &[f32], b: &[f32], rows: usize, inner: usize, out: usize) -> Vec<f64> {
     let dot = |r: usize, j: usize| {
-        (0..inner)
-            .map(|k| f64::from(x[r * inner + k]) * f64::from(w[j * inner + k]))
-            .sum::<f64>()
+        (0..inner).map(|k| f64::from(x[r * inner + k]) * f64::from(w[j * inner + k])).sum::<f64>()
     };
-    (0..rows)
-        .flat_map(|r| (0..out).map(move |j| (r, j)))
-        .map(|(r, j)| dot(r, j) + f64::from(b[j]))
-        .collect()
+    (0..rows).flat_map(|r| (0..out).map(move |j| (r, j))).map(|(r, j)| dot(r, j) + f64::from(b[j])).collect()
 }
 
 /// A channels-last convolution and the shape of its result.
@@ -64,10 +46,7 @@ pub(crate) fn conv(
     (inner, out): (usize, usize),
     (kernel, stride, padding): (usize, usize, usize),
 ) -> (Vec<f64>, [usize; 4]) {
-    let (oh, ow) = (
-        (h + 2 * padding - kernel) / stride + 1,
-        (w + 2 * padding - kernel) / stride + 1,
-    );
+    let (oh, ow) = ((h + 2 * padding - kernel) / stride + 1, (w + 2 * padding - kernel) / stride + 1);
     let mut y = vec![0.0; n * oh * ow * out];
     for i in 0..n {
         for (oy, ox) in (0..oh).flat_map(|oy| (0..ow).map(move |ox| (oy, ox))) {

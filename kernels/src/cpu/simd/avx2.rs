@@ -11,23 +11,13 @@ pub(crate) struct Avx2(__m256);
 #[inline(always)]
 unsafe fn mask(n: usize) -> __m256i {
     // SAFETY: the caller has AVX2.
-    unsafe {
-        _mm256_cmpgt_epi32(
-            _mm256_set1_epi32(n as i32),
-            _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7),
-        )
-    }
+    unsafe { _mm256_cmpgt_epi32(_mm256_set1_epi32(n as i32), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)) }
 }
 
 #[inline(always)]
 unsafe fn power2(n: __m256i) -> __m256 {
     // SAFETY: the caller has AVX2.
-    unsafe {
-        _mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_add_epi32(
-            n,
-            _mm256_set1_epi32(127),
-        )))
-    }
+    unsafe { _mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_add_epi32(n, _mm256_set1_epi32(127)))) }
 }
 
 // SAFETY (every block below): the trait's contract gives AVX2, FMA and the named lanes in memory.
@@ -86,9 +76,7 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     unsafe fn round(self) -> Self {
-        Self(unsafe {
-            _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(self.0)
-        })
+        Self(unsafe { _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(self.0) })
     }
     #[inline(always)]
     unsafe fn scale2(self, n: Self) -> Self {
@@ -96,10 +84,7 @@ impl Simd for Avx2 {
         unsafe {
             let n = _mm256_cvtps_epi32(n.0);
             let quarter = _mm256_srai_epi32::<2>(n);
-            let rest = _mm256_sub_epi32(
-                n,
-                _mm256_add_epi32(quarter, _mm256_add_epi32(quarter, quarter)),
-            );
+            let rest = _mm256_sub_epi32(n, _mm256_add_epi32(quarter, _mm256_add_epi32(quarter, quarter)));
             let (a, c) = (power2(quarter), power2(rest));
             let x = _mm256_mul_ps(_mm256_mul_ps(self.0, a), a);
             Self(_mm256_mul_ps(_mm256_mul_ps(x, a), c))

@@ -69,9 +69,7 @@ impl Simd for Avx512 {
     }
     #[inline(always)]
     unsafe fn round(self) -> Self {
-        Self(unsafe {
-            _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(self.0)
-        })
+        Self(unsafe { _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(self.0) })
     }
     #[inline(always)]
     unsafe fn scale2(self, n: Self) -> Self {

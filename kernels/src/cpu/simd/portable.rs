@@ -103,10 +103,7 @@ impl Simd for Portable {
         self.zip(n, |x, n| {
             let n = n as i32;
             let (a, c) = (n >> 2, n - 3 * (n >> 2));
-            let (a, c) = (
-                f32::from_bits(((a + 127) << 23) as u32),
-                f32::from_bits(((c + 127) << 23) as u32),
-            );
+            let (a, c) = (f32::from_bits(((a + 127) << 23) as u32), f32::from_bits(((c + 127) << 23) as u32));
             x * a * a * a * c
         })
     }
@@ -118,11 +115,7 @@ impl Simd for Portable {
     unsafe fn select_negative(self, yes: Self, no: Self) -> Self {
         let mut out = no.0;
         for i in 0..8 {
-            out[i] = if self.0[i].is_sign_negative() {
-                yes.0[i]
-            } else {
-                no.0[i]
-            };
+            out[i] = if self.0[i].is_sign_negative() { yes.0[i] } else { no.0[i] };
         }
         Self(out)
     }
