@@ -7,6 +7,7 @@ pub mod autoencoder_kl;
 pub mod autoencoder_tiny;
 pub mod clip_text;
 pub mod clip_tokenizer;
+pub mod layouts;
 pub mod mini;
 pub mod tiling;
 pub mod u2netp;
