@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use kinora_pipeline::nets::layouts::{
-    Checkpoint, Layout, LayoutError, MemoryFile, SafetensorsFile, TensorFile, detect, merge_motion_lora, split,
+    Checkpoint, Layout, LayoutError, MemoryFile, SafetensorsFile, TensorFile, detect, merge_motion_lora,
+    split,
 };
 use kinora_pipeline::nets::unet_motion::{
     MotionConfig, Parameters, PerLevel, UnetMotion, UnetMotionConfig, UnetMotionInput,
@@ -49,7 +50,8 @@ fn consumed(names: &[&str]) -> UnetMotionConfig {
 
 #[test]
 fn the_lists_are_the_published_sizes() {
-    let count = |name: &str| shapes(name).values().map(|shape| shape.iter().product::<usize>()).sum::<usize>();
+    let count =
+        |name: &str| shapes(name).values().map(|shape| shape.iter().product::<usize>()).sum::<usize>();
     assert_eq!(count("sd15_unet"), 859_520_964);
     assert_eq!(count("sd15_vae"), 83_653_863);
     assert_eq!(count("sd15_text_encoder"), 123_060_480);
@@ -78,11 +80,8 @@ fn both_spellings_of_the_autoencoder_are_the_same_network() {
 #[test]
 fn animatediff_versions_are_told_apart_and_consumed_exactly() {
     let v1 = UnetMotionConfig::animatediff_v1();
-    let cases = [
-        ("v1", v1),
-        ("v2", UnetMotionConfig::animatediff_v2()),
-        ("v3", UnetMotionConfig::animatediff_v3()),
-    ];
+    let cases =
+        [("v1", v1), ("v2", UnetMotionConfig::animatediff_v2()), ("v3", UnetMotionConfig::animatediff_v3())];
     for (version, expected) in cases {
         for spelling in ["animatediff", "motion_adapter"] {
             let config = consumed(&["sd15_unet", &format!("{spelling}_{version}")]);
@@ -145,7 +144,8 @@ fn a_difference_names_what_was_expected_and_found() {
 
 #[test]
 fn unknown_names_are_refused_with_the_first_one() {
-    let file: Arc<dyn TensorFile> = Arc::new(MemoryFile::listing("x.safetensors", [("foo.weight".to_owned(), vec![2])]));
+    let file: Arc<dyn TensorFile> =
+        Arc::new(MemoryFile::listing("x.safetensors", [("foo.weight".to_owned(), vec![2])]));
     let message = split(file).unwrap_err().to_string();
     assert!(message.contains("x.safetensors") && message.contains("foo.weight"), "{message}");
 }
@@ -173,7 +173,9 @@ fn tiny() -> UnetMotionConfig {
 fn values(name: &str, shape: &[usize]) -> Tensor {
     let seed: u32 = name.bytes().fold(7, |h, b| h.wrapping_mul(31).wrapping_add(u32::from(b)));
     let count: usize = shape.iter().product();
-    let data: Vec<f32> = (0..count).map(|i| ((seed.wrapping_add((i as u32).wrapping_mul(2_654_435)) % 1000) as f32 / 1000.0 - 0.5) * 0.2).collect();
+    let data: Vec<f32> = (0..count)
+        .map(|i| ((seed.wrapping_add((i as u32).wrapping_mul(2_654_435)) % 1000) as f32 / 1000.0 - 0.5) * 0.2)
+        .collect();
     Tensor::from_vec(data, shape, &Device::Cpu).unwrap()
 }
 
@@ -199,18 +201,26 @@ fn a_file_in_animatediff_spelling_renders_like_the_weights_themselves() {
     let base: BTreeMap<_, _> = all.clone().into_iter().filter(|(name, _)| !is_motion(name)).collect();
     let original = |name: &str| {
         let name = name.replace(".attn1.", ".attention_blocks.0.").replace(".attn2.", ".attention_blocks.1.");
-        let name = name.replace(".norm1.", ".norms.0.").replace(".norm2.", ".norms.1.").replace(".norm3.", ".ff_norm.");
+        let name = name
+            .replace(".norm1.", ".norms.0.")
+            .replace(".norm2.", ".norms.1.")
+            .replace(".norm3.", ".ff_norm.");
         let (start, rest) = name.split_once("motion_modules.").unwrap();
         let (index, rest) = rest.split_once('.').unwrap();
         format!("module.{start}motion_modules.{index}.temporal_transformer.{rest}")
     };
-    let mut motion: BTreeMap<_, _> =
-        all.clone().into_iter().filter(|(name, _)| is_motion(name)).map(|(name, t)| (original(&name), t)).collect();
+    let mut motion: BTreeMap<_, _> = all
+        .clone()
+        .into_iter()
+        .filter(|(name, _)| is_motion(name))
+        .map(|(name, t)| (original(&name), t))
+        .collect();
     motion.insert(
         "module.down_blocks.0.motion_modules.0.temporal_transformer.transformer_blocks.0.attention_blocks.0.pos_encoder.pe".into(),
         Tensor::zeros((1, 24, 8), DType::F32, &Device::Cpu).unwrap(),
     );
-    let (base_path, motion_path) = (folder.path().join("base.safetensors"), folder.path().join("mm.safetensors"));
+    let (base_path, motion_path) =
+        (folder.path().join("base.safetensors"), folder.path().join("mm.safetensors"));
     write(&base_path, &base);
     write(&motion_path, &motion);
 
@@ -244,7 +254,10 @@ fn motion_lora_adds_scaled_products_to_its_weights() {
         let mut checkpoint = split(Arc::clone(&base)).unwrap();
         let lora: Arc<dyn TensorFile> = Arc::new(MemoryFile::new(
             "lora",
-            [(format!("{name}.{down_name}.weight"), down.clone()), (format!("{name}.{up_name}.weight"), up.clone())],
+            [
+                (format!("{name}.{down_name}.weight"), down.clone()),
+                (format!("{name}.{up_name}.weight"), up.clone()),
+            ],
         ));
         assert_eq!(detect(lora.as_ref()).unwrap(), Layout::MotionLora);
         assert!(matches!(checkpoint.add(Arc::clone(&lora)), Err(LayoutError::Lora { .. })));
@@ -266,13 +279,22 @@ fn a_motion_lora_that_does_not_fit_is_refused() {
     let cases: [(Vec<(String, Vec<usize>)>, &str); 3] = [
         (vec![(format!("{layer}.lora_A.weight"), vec![2, 8])], "only one of its two factors"),
         (
-            vec![(format!("{layer}.lora_A.weight"), vec![2, 8]), (format!("{layer}.lora_B.weight"), vec![16, 2])],
+            vec![
+                (format!("{layer}.lora_A.weight"), vec![2, 8]),
+                (format!("{layer}.lora_B.weight"), vec![16, 2]),
+            ],
             "do not make [8, 8]",
         ),
         (
             vec![
-                ("mid_block.motion_modules.0.transformer_blocks.0.attn1.to_q.lora_A.weight".into(), vec![2, 16]),
-                ("mid_block.motion_modules.0.transformer_blocks.0.attn1.to_q.lora_B.weight".into(), vec![16, 2]),
+                (
+                    "mid_block.motion_modules.0.transformer_blocks.0.attn1.to_q.lora_A.weight".into(),
+                    vec![2, 16],
+                ),
+                (
+                    "mid_block.motion_modules.0.transformer_blocks.0.attn1.to_q.lora_B.weight".into(),
+                    vec![16, 2],
+                ),
             ],
             "made for another version",
         ),

@@ -101,7 +101,8 @@ impl Checkpoint {
                 self.add_motion(unet, motion);
             }
             Layout::MotionLora => {
-                let problem = "is a low-rank update: load motion modules first, then merge_motion_lora".to_owned();
+                let problem =
+                    "is a low-rank update: load motion modules first, then merge_motion_lora".to_owned();
                 return Err(LayoutError::Lora { name: file.label().to_owned(), problem });
             }
         }
@@ -156,6 +157,7 @@ impl Checkpoint {
 
 /// Schedules and averages that single files carry and rendering never reads.
 fn is_training_state(key: &str) -> bool {
-    const SCHEDULE: [&str; 6] = ["alphas_cumprod", "sqrt_", "log_one_minus", "posterior_", "betas", "lvlb_weights"];
+    const SCHEDULE: [&str; 6] =
+        ["alphas_cumprod", "sqrt_", "log_one_minus", "posterior_", "betas", "lvlb_weights"];
     key.starts_with("model_ema.") || key == "logvar" || SCHEDULE.iter().any(|prefix| key.starts_with(prefix))
 }

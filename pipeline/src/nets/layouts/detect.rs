@@ -85,7 +85,10 @@ pub fn detect(file: &dyn TensorFile) -> Result<Layout> {
     if motion {
         let version = motion_version(file);
         let input = |key: &str| {
-            entries.iter().find(|(name, _)| unwrapped(name) == key).and_then(|(_, entry)| entry.shape.get(1).copied())
+            entries
+                .iter()
+                .find(|(name, _)| unwrapped(name) == key)
+                .and_then(|(_, entry)| entry.shape.get(1).copied())
         };
         let in_channels = input("conv_in.weight");
         if has(&|key| key.contains(".resnets.")) {
@@ -96,7 +99,11 @@ pub fn detect(file: &dyn TensorFile) -> Result<Layout> {
                 fps: has(&|key| key.starts_with("fps_embedding.")),
             });
         }
-        return Ok(if in_channels.is_some() { Layout::Pia(pia_norms(version)) } else { Layout::Motion(version) });
+        return Ok(if in_channels.is_some() {
+            Layout::Pia(pia_norms(version))
+        } else {
+            Layout::Motion(version)
+        });
     }
     if has(&|key| key.starts_with("down_blocks.") && key.contains(".resnets.")) {
         return Ok(Layout::DiffusersUnet);

@@ -104,8 +104,13 @@ fn vae_mid(rest: &str) -> Option<String> {
             return Some(format!("mid_block.{new}{}", shortcut(rest)));
         }
     }
-    const RENAMES: [(&str, &str); 5] =
-        [("norm.", "group_norm."), ("q.", "to_q."), ("k.", "to_k."), ("v.", "to_v."), ("proj_out.", "to_out.0.")];
+    const RENAMES: [(&str, &str); 5] = [
+        ("norm.", "group_norm."),
+        ("q.", "to_q."),
+        ("k.", "to_k."),
+        ("v.", "to_v."),
+        ("proj_out.", "to_out.0."),
+    ];
     let rest = rest.strip_prefix("attn_1.")?;
     let renamed = RENAMES.iter().find_map(|(old, new)| Some(format!("{new}{}", rest.strip_prefix(old)?)))?;
     Some(format!("mid_block.attentions.0.{renamed}"))
@@ -158,7 +163,10 @@ mod tests {
         let vae = [
             ("decoder.up.3.upsample.conv.bias", Some("decoder.up_blocks.0.upsamplers.0.conv.bias")),
             ("encoder.mid.attn_1.proj_out.weight", Some("encoder.mid_block.attentions.0.to_out.0.weight")),
-            ("decoder.up.0.block.0.nin_shortcut.bias", Some("decoder.up_blocks.3.resnets.0.conv_shortcut.bias")),
+            (
+                "decoder.up.0.block.0.nin_shortcut.bias",
+                Some("decoder.up_blocks.3.resnets.0.conv_shortcut.bias"),
+            ),
             ("loss.logvar", None),
         ];
         for (old, new) in vae {

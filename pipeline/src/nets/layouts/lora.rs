@@ -47,8 +47,12 @@ pub fn merge_motion_lora(map: &mut StateMap, file: &Arc<dyn TensorFile>, scale: 
         let refuse = |problem: &str| LayoutError::Lora { name: key.clone(), problem: problem.to_owned() };
         let (layer, part) =
             lora_part(key).ok_or_else(|| refuse("expected a low-rank update (…lora.down, …lora.up)"))?;
-        let stored =
-            Stored { file: Arc::clone(file), name: key.clone(), shape: entry.shape.clone(), dtype: entry.dtype };
+        let stored = Stored {
+            file: Arc::clone(file),
+            name: key.clone(),
+            shape: entry.shape.clone(),
+            dtype: entry.dtype,
+        };
         layers.entry(layer).or_default()[part as usize] = Some(stored);
     }
     for (layer, [down, up, alpha]) in layers {
@@ -58,7 +62,9 @@ pub fn merge_motion_lora(map: &mut StateMap, file: &Arc<dyn TensorFile>, scale: 
         };
         let target = target_of(layer).ok_or_else(|| refuse("names no motion-module layer".to_owned()))?;
         let Some(shape) = map.shape_of(&target) else {
-            let problem = format!("updates {target}, which these motion modules do not have; it was made for another version");
+            let problem = format!(
+                "updates {target}, which these motion modules do not have; it was made for another version"
+            );
             return Err(refuse(problem));
         };
         let (expected, rank) = match (shape, down.shape.as_slice(), up.shape.as_slice()) {
@@ -71,7 +77,8 @@ pub fn merge_motion_lora(map: &mut StateMap, file: &Arc<dyn TensorFile>, scale: 
         }
         let own = match alpha {
             Some(alpha) => {
-                let value = alpha.read()?.to_dtype(candle_core::DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
+                let value =
+                    alpha.read()?.to_dtype(candle_core::DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
                 value.first().copied().unwrap_or(rank as f64) / rank as f64
             }
             None => 1.0,
@@ -100,8 +107,16 @@ mod tests {
     fn every_spelling_finds_its_weight() {
         let block = "down_blocks.0.motion_modules.1";
         let spellings = [
-            (format!("{block}.temporal_transformer.transformer_blocks.0.attention_blocks.1.processor.to_out_lora.up.weight"), Part::Up),
-            (format!("unet.{block}.transformer_blocks.0.attn2.processor.to_out_lora.down.weight"), Part::Down),
+            (
+                format!(
+                    "{block}.temporal_transformer.transformer_blocks.0.attention_blocks.1.processor.to_out_lora.up.weight"
+                ),
+                Part::Up,
+            ),
+            (
+                format!("unet.{block}.transformer_blocks.0.attn2.processor.to_out_lora.down.weight"),
+                Part::Down,
+            ),
             (format!("unet.{block}.transformer_blocks.0.attn2.to_out.0.lora_A.weight"), Part::Down),
             (format!("module.{block}.transformer_blocks.0.attn2.to_out.0.lora.up.weight"), Part::Up),
         ];

@@ -38,7 +38,10 @@ impl SafetensorsFile {
         let mut file = File::open(path).map_err(io)?;
         let bytes = file.metadata().map_err(io)?.len();
         if bytes < 8 {
-            return Err(LayoutError::malformed(&label, format!("{bytes} bytes, expected a header of at least 8")));
+            return Err(LayoutError::malformed(
+                &label,
+                format!("{bytes} bytes, expected a header of at least 8"),
+            ));
         }
         let mut length = [0u8; 8];
         file.read_exact(&mut length).map_err(io)?;
@@ -57,18 +60,22 @@ impl SafetensorsFile {
             return Err(LayoutError::malformed(&label, "it shrank while it was read"));
         }
         // Deserialising also checks that the tensors follow each other without gaps or overlaps.
-        let metadata: Metadata =
-            serde_json::from_slice(&buffer).map_err(|e| LayoutError::malformed(&label, format!("its header: {e}")))?;
+        let metadata: Metadata = serde_json::from_slice(&buffer)
+            .map_err(|e| LayoutError::malformed(&label, format!("its header: {e}")))?;
         let expected = (8 + header).saturating_add(metadata.data_len() as u64);
         if expected != bytes {
-            let problem = format!("its header describes {expected} bytes, the file has {bytes}; download it again");
+            let problem =
+                format!("its header describes {expected} bytes, the file has {bytes}; download it again");
             return Err(LayoutError::malformed(&label, problem));
         }
         let mut entries = BTreeMap::new();
         let mut places = BTreeMap::new();
         for (name, info) in metadata.tensors() {
             let dtype = element_type(info.dtype).ok_or_else(|| {
-                let problem = format!("{name} has element type {:?}, expected f16, bf16, f32, f64 or an integer", info.dtype);
+                let problem = format!(
+                    "{name} has element type {:?}, expected f16, bf16, f32, f64 or an integer",
+                    info.dtype
+                );
                 LayoutError::malformed(&label, problem)
             })?;
             let (start, end) = info.data_offsets;

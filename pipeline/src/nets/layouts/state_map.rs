@@ -128,7 +128,8 @@ impl StateMap {
                 None => difference.missing.push((name.clone(), expected.clone())),
                 Some(entry) if significant(&entry.shape) != significant(expected) => {
                     let file = entry.stored.file.label().to_owned();
-                    let found = (name.clone(), expected.clone(), entry.shape.clone(), entry.stored.dtype, file);
+                    let found =
+                        (name.clone(), expected.clone(), entry.shape.clone(), entry.stored.dtype, file);
                     difference.misshapen.push(found);
                 }
                 Some(_) => {}
@@ -212,14 +213,29 @@ fn finite(tensor: &Tensor) -> Result<bool> {
 }
 
 impl SimpleBackend for StateMap {
-    fn get(&self, shape: Shape, name: &str, _: Init, dtype: DType, device: &Device) -> candle_core::Result<Tensor> {
+    fn get(
+        &self,
+        shape: Shape,
+        name: &str,
+        _: Init,
+        dtype: DType,
+        device: &Device,
+    ) -> candle_core::Result<Tensor> {
         let tensor = self.get_unchecked(name, dtype, device)?;
         if tensor.shape() != &shape {
             return Err(candle_core::Error::wrap(LayoutError::Mismatch(Difference {
                 misshapen: self
                     .entries
                     .get(name)
-                    .map(|e| (name.to_owned(), shape.dims().to_vec(), e.shape.clone(), e.stored.dtype, e.stored.file.label().to_owned()))
+                    .map(|e| {
+                        (
+                            name.to_owned(),
+                            shape.dims().to_vec(),
+                            e.shape.clone(),
+                            e.stored.dtype,
+                            e.stored.file.label().to_owned(),
+                        )
+                    })
                     .into_iter()
                     .collect(),
                 ..Difference::default()
