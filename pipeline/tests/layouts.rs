@@ -1,7 +1,7 @@
 //! Public checkpoints' full-size key lists, consumed exactly, and small files of every spelling.
 //!
 //! Lists come from `reference/layouts.py` and `reference/full_size_keys.py`; no weights of full size are ever allocated.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::type_complexity)]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -67,7 +67,10 @@ fn sd15_single_file_gives_all_three_networks_exactly() {
     let file = checkpoint(&["sd15_single_file"]);
     assert_eq!(file.fitted_unet().unwrap().parameters(), shapes("sd15_unet"));
     assert_eq!(file.vae.fit(&shapes("sd15_vae")).unwrap().parameters(), shapes("sd15_vae"));
-    assert_eq!(file.text.fit(&shapes("sd15_text_encoder")).unwrap().parameters(), shapes("sd15_text_encoder"));
+    assert_eq!(
+        file.text.fit(&shapes("sd15_text_encoder")).unwrap().parameters(),
+        shapes("sd15_text_encoder")
+    );
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The video UNet against PyTorch: tiny networks of every kind, each named intermediate.
 //!
 //! Fixtures come from `reference/unet.py`.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::type_complexity)]
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;

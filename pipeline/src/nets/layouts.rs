@@ -17,7 +17,7 @@ mod tensor_file;
 
 pub use combine::{Checkpoint, split};
 pub use detect::{Layout, MotionVersion, detect};
-pub use error::{Difference, LayoutError};
+pub use error::{Difference, LayoutError, Misshapen};
 pub use ldm::{single_file_text, single_file_unet, single_file_vae};
 pub use lora::merge_motion_lora;
 pub use motion::motion_key;

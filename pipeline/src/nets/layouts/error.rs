@@ -11,8 +11,23 @@ pub struct Difference {
     pub missing: Vec<(String, Vec<usize>)>,
     /// Names the checkpoint holds and the network does not know.
     pub left_over: Vec<String>,
-    /// Name, expected shape, found shape, found type and file.
-    pub misshapen: Vec<(String, Vec<usize>, Vec<usize>, DType, String)>,
+    /// Names both know, with different shapes.
+    pub misshapen: Vec<Misshapen>,
+}
+
+/// A tensor of another shape than the network asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Misshapen {
+    /// Its name in the network.
+    pub name: String,
+    /// What the network asks for.
+    pub expected: Vec<usize>,
+    /// What the checkpoint holds.
+    pub found: Vec<usize>,
+    /// Its element type in the file.
+    pub dtype: DType,
+    /// The file that holds it.
+    pub file: String,
 }
 
 /// Lines of each kind that a message shows.
@@ -27,7 +42,7 @@ impl Difference {
 
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (name, expected, found, dtype, file) in self.misshapen.iter().take(SHOWN) {
+        for Misshapen { name, expected, found, dtype, file } in self.misshapen.iter().take(SHOWN) {
             let dtype = dtype.as_str();
             writeln!(f, "  expected {expected:?} at {name}, found {found:?} {dtype} in {file}")?;
         }

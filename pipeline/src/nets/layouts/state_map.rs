@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Shape, Tensor};
 use candle_nn::var_builder::SimpleBackend;
 use candle_nn::{Init, VarBuilder};
 
-use super::error::{Difference, LayoutError, Result};
+use super::error::{Difference, LayoutError, Misshapen, Result};
 use super::tensor_file::TensorFile;
 use crate::nets::unet_motion::Parameters;
 
@@ -44,6 +44,18 @@ struct Entry {
 #[derive(Debug, Clone, Default)]
 pub struct StateMap {
     entries: BTreeMap<String, Entry>,
+}
+
+impl Entry {
+    fn misshapen(&self, name: &str, expected: &[usize]) -> Misshapen {
+        Misshapen {
+            name: name.to_owned(),
+            expected: expected.to_vec(),
+            found: self.shape.clone(),
+            dtype: self.stored.dtype,
+            file: self.stored.file.label().to_owned(),
+        }
+    }
 }
 
 impl Stored {
@@ -127,10 +139,7 @@ impl StateMap {
             match self.entries.get(name) {
                 None => difference.missing.push((name.clone(), expected.clone())),
                 Some(entry) if significant(&entry.shape) != significant(expected) => {
-                    let file = entry.stored.file.label().to_owned();
-                    let found =
-                        (name.clone(), expected.clone(), entry.shape.clone(), entry.stored.dtype, file);
-                    difference.misshapen.push(found);
+                    difference.misshapen.push(entry.misshapen(name, expected));
                 }
                 Some(_) => {}
             }
@@ -223,23 +232,10 @@ impl SimpleBackend for StateMap {
     ) -> candle_core::Result<Tensor> {
         let tensor = self.get_unchecked(name, dtype, device)?;
         if tensor.shape() != &shape {
-            return Err(candle_core::Error::wrap(LayoutError::Mismatch(Difference {
-                misshapen: self
-                    .entries
-                    .get(name)
-                    .map(|e| {
-                        (
-                            name.to_owned(),
-                            shape.dims().to_vec(),
-                            e.shape.clone(),
-                            e.stored.dtype,
-                            e.stored.file.label().to_owned(),
-                        )
-                    })
-                    .into_iter()
-                    .collect(),
-                ..Difference::default()
-            })));
+            let misshapen = self.entries.get(name).map(|entry| entry.misshapen(name, shape.dims()));
+            let difference =
+                Difference { misshapen: misshapen.into_iter().collect(), ..Difference::default() };
+            return Err(candle_core::Error::wrap(LayoutError::Mismatch(difference)));
         }
         Ok(tensor)
     }
