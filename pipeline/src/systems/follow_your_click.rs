@@ -6,7 +6,7 @@
 mod animation;
 pub mod detail;
 pub mod embedded;
-// pub mod eval;
+pub mod eval;
 pub mod guide;
 pub mod motions;
 

@@ -11,5 +11,5 @@ mod scene;
 
 pub use measure::{CaseResult, Fit};
 pub use report::{Bar, Report, Summary};
-pub use run::{EvalError, EvalOptions, Prompts, evaluate};
+pub use run::{EvalError, EvalOptions, Phrases, Prompts, evaluate};
 pub use scene::{Case, SIDE};

@@ -6,7 +6,7 @@ use super::load::Embedded;
 use crate::media::{Mask, Picture, Raster};
 use crate::nets::mini::{FrameField, Motion};
 use crate::nets::unet_motion::UnetMotionInput;
-use crate::progress::Event;
+use crate::progress::{Event, NullProgress};
 use crate::sampling::denoise::{self, CheckpointPolicy, DenoiseError, DenoiseSpec};
 use crate::sampling::noise::clip_normal;
 use crate::sampling::schedulers::flow::{FlowEuler, FlowOptions, FlowSpacing};
@@ -31,7 +31,7 @@ const BATCH: usize = 4;
 
 /// A displacement read from a lattice over the picture.
 #[derive(Debug)]
-pub struct Lattice {
+struct Lattice {
     view: View,
     nodes: Raster,
     /// Longest displacement at the nodes, field units.
@@ -366,6 +366,19 @@ impl Embedded {
         hash.finalize().to_hex().to_string()
     }
 
+    /// Pictures through encoder and decoder: the best any clip of this model can look.
+    pub fn reconstruct(&self, pictures: &[&Raster]) -> Result<Vec<Raster>, AnimateError> {
+        let quiet = Hooks { progress: &NullProgress, node: "", checkpoint: None, resume: false };
+        let mut out = Vec::with_capacity(pictures.len());
+        for picture in pictures {
+            let shape = (1, picture.height, picture.width, 3);
+            let tensor = Tensor::from_slice(&picture.data, shape, &self.device)?;
+            let latents = self.autoencoder.encode(&tensor).map_err(|e| self.model_error(&e))?;
+            out.extend(self.decode(&latents, "decode", &quiet)?);
+        }
+        Ok(out)
+    }
+
     fn check(&self, hooks: &Hooks<'_>) -> Result<(), AnimateError> {
         if hooks.progress.cancelled() { Err(AnimateError::Cancelled) } else { Ok(()) }
     }
@@ -392,6 +405,23 @@ impl Rendering {
             motion,
         };
         Some(compose(&decoded, &scene.frame(motions)))
+    }
+
+    /// What warping alone gives at the network's size, holes filled smoothly: the baseline that
+    /// the painted plate and the denoiser must beat.
+    pub fn pure_warp(&self, job: &ClickAnimation, frames: &[usize]) -> Vec<Raster> {
+        let mut scene = self.scene(job, self.plate.width, self.plate.height);
+        scene.sharp = false;
+        let mut known = Raster {
+            data: vec![1.0; self.plate.width * self.plate.height],
+            channels: 1,
+            ..self.plate.clone()
+        };
+        for layer in scene.layers.iter().filter(|layer| !layer.gated) {
+            known.data.iter_mut().zip(&layer.hole.data).for_each(|(k, &h)| *k = k.min(1.0 - h));
+        }
+        scene.plate = push_pull(&scene.photo, &known);
+        frames.iter().filter_map(|&t| self.motions.get(t)).map(|m| scene.frame(m).picture).collect()
     }
 
     /// The job's scene at a final size.

@@ -147,7 +147,9 @@ pub(super) fn still_px(case: &Case, clip: &[(usize, &Raster)]) -> f64 {
                 let hypothesis = case.translated(shift);
                 let error: f64 = (0..SIDE * SIDE)
                     .filter(|&at| case.mask.data[at] > 0.5)
-                    .map(|at| f64::from((picture.data[3 * at + 1] - hypothesis.data[3 * at + 1]).abs().min(0.5)))
+                    .map(|at| {
+                        f64::from((picture.data[3 * at + 1] - hypothesis.data[3 * at + 1]).abs().min(0.5))
+                    })
                     .sum();
                 if error < best.0 {
                     best = (error, shift[0].hypot(shift[1]));

@@ -121,7 +121,8 @@ fn spearman(pairs: &[(f64, f64)]) -> f64 {
     let x = ranks(&pairs.iter().map(|p| p.0).collect::<Vec<_>>());
     let y = ranks(&pairs.iter().map(|p| p.1).collect::<Vec<_>>());
     let centre = (pairs.len() as f64 - 1.0) / 2.0;
-    let product = |a: &[f64], b: &[f64]| -> f64 { a.iter().zip(b).map(|(p, q)| (p - centre) * (q - centre)).sum() };
+    let product =
+        |a: &[f64], b: &[f64]| -> f64 { a.iter().zip(b).map(|(p, q)| (p - centre) * (q - centre)).sum() };
     let scale = (product(&x, &x) * product(&y, &y)).sqrt();
     if scale > 0.0 { product(&x, &y) / scale } else { 0.0 }
 }
@@ -145,7 +146,12 @@ fn bars(cases: &[CaseResult], by_kind: &BTreeMap<String, Summary>) -> Vec<Bar> {
     let mut bars = Vec::new();
     let mut bar = |name: &str, measured: Option<f64>, required: &str, holds: &dyn Fn(f64) -> bool| {
         if let Some(measured) = measured {
-            bars.push(Bar { name: name.to_owned(), measured, required: required.to_owned(), held: holds(measured) });
+            bars.push(Bar {
+                name: name.to_owned(),
+                measured,
+                required: required.to_owned(),
+                held: holds(measured),
+            });
         }
     };
     let moving = || cases.iter().filter(|c| c.kind != "still");
@@ -155,8 +161,15 @@ fn bars(cases: &[CaseResult], by_kind: &BTreeMap<String, Summary>) -> Vec<Bar> {
     let at_least = |least: f64| move |v: f64| v >= least;
 
     bar("direction right", mean(moving().map(right)), ">= 0.95", &at_least(0.95));
-    bar("direction right, unseen prompts", mean(moving().filter(|c| c.held_out).map(right)), ">= 0.90", &at_least(0.9));
-    bar("measured over requested", mean(moving().filter_map(|c| c.factor)), "0.85 to 1.15", &|v| (v - 1.0).abs() <= 0.15);
+    bar(
+        "direction right, unseen prompts",
+        mean(moving().filter(|c| c.held_out).map(right)),
+        ">= 0.90",
+        &at_least(0.9),
+    );
+    bar("measured over requested", mean(moving().filter_map(|c| c.factor)), "0.85 to 1.15", &|v| {
+        (v - 1.0).abs() <= 0.15
+    });
     bar("Spearman of magnitude", (!pairs.is_empty()).then(|| spearman(&pairs)), ">= 0.9", &at_least(0.9));
     bar(
         "outside, dB below the autoencoder",
@@ -164,7 +177,12 @@ fn bars(cases: &[CaseResult], by_kind: &BTreeMap<String, Summary>) -> Vec<Bar> {
         "<= 0.5",
         &|v| v <= 0.5,
     );
-    bar("autoencoder on the input, dB", mean(cases.iter().map(|c| c.autoencoder_input_db)), ">= 31", &at_least(31.0));
+    bar(
+        "autoencoder on the input, dB",
+        mean(cases.iter().map(|c| c.autoencoder_input_db)),
+        ">= 31",
+        &at_least(31.0),
+    );
     bar(
         "inside, dB above pure warp",
         mean(moving().filter_map(|c| gain(c.inside_db, c.inside_warp_db))),
@@ -178,7 +196,12 @@ fn bars(cases: &[CaseResult], by_kind: &BTreeMap<String, Summary>) -> Vec<Bar> {
         &at_least(1.0),
     );
     bar("stay still, px", mean(cases.iter().filter_map(|c| c.still_px)), "< 0.5", &|v| v < 0.5);
-    bar("frame 0, dB", cases.iter().map(|c| c.frame0_db).reduce(f64::min), ">= 30 in every case", &at_least(30.0));
+    bar(
+        "frame 0, dB",
+        cases.iter().map(|c| c.frame0_db).reduce(f64::min),
+        ">= 30 in every case",
+        &at_least(30.0),
+    );
     for kind in ["grow", "shrink", "sway", "ripple"] {
         let share = by_kind.get(kind).map(|s| s.direction_right);
         bar(&format!("{kind} right"), share, ">= 0.95", &at_least(0.95));
@@ -187,7 +210,9 @@ fn bars(cases: &[CaseResult], by_kind: &BTreeMap<String, Summary>) -> Vec<Bar> {
     }
     let flows = || cases.iter().filter(|c| c.kind.starts_with("flow_"));
     bar("flow right", mean(flows().map(right)), ">= 0.95", &at_least(0.95));
-    bar("flow measured over requested", mean(flows().filter_map(|c| c.factor)), "0.85 to 1.15", &|v| (v - 1.0).abs() <= 0.15);
+    bar("flow measured over requested", mean(flows().filter_map(|c| c.factor)), "0.85 to 1.15", &|v| {
+        (v - 1.0).abs() <= 0.15
+    });
     bars
 }
 

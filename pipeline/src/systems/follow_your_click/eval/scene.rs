@@ -158,8 +158,9 @@ fn blob(dice: &mut Dice) -> Raster {
     let centre = [dice.between(-0.4, 0.4), dice.between(-0.4, 0.4)];
     let radius = dice.between(0.2, 0.38);
     let stretch = dice.between(0.75, 1.35);
-    let harmonics: Vec<(f64, f64)> =
-        (2..6).map(|k| (dice.between(0.0, 0.3) / f64::from(k), dice.between(0.0, std::f64::consts::TAU))).collect();
+    let harmonics: Vec<(f64, f64)> = (2..6)
+        .map(|k| (dice.between(0.0, 0.3) / f64::from(k), dice.between(0.0, std::f64::consts::TAU)))
+        .collect();
     let view = View::of(SIDE, SIDE);
     let mut mask = Raster::zeros(SIDE, SIDE, 1);
     mask.par_rows(|row, numbers| {
@@ -167,7 +168,11 @@ fn blob(dice: &mut Dice) -> Raster {
             let [x, y] = view.point(column, row).map(f64::from);
             let (x, y) = ((x - centre[0]) / stretch, (y - centre[1]) * stretch);
             let angle = y.atan2(x);
-            let edge: f64 = harmonics.iter().enumerate().map(|(i, (a, p))| a * ((i as f64 + 2.0) * angle + p).cos()).sum();
+            let edge: f64 = harmonics
+                .iter()
+                .enumerate()
+                .map(|(i, (a, p))| a * ((i as f64 + 2.0) * angle + p).cos())
+                .sum();
             let distance = (radius * (1.0 + edge) - x.hypot(y)) * SIDE as f64 / 2.0;
             *out = (distance + 0.5).clamp(0.0, 1.0) as f32;
         }
