@@ -1,0 +1,38 @@
+//! The reader of a build without FFmpeg: it says what is missing.
+
+use std::path::Path;
+
+use super::{TimedPicture, VideoInfo};
+use crate::media::error::MediaError;
+use crate::media::limits::VideoLimits;
+
+/// Never exists in a build without the feature `video`.
+#[derive(Debug)]
+pub struct VideoReader(std::convert::Infallible);
+
+impl VideoReader {
+    /// Always [`MediaError::NeedsVideoFeature`].
+    pub fn open(path: &Path, _limits: &VideoLimits) -> Result<Self, MediaError> {
+        Err(MediaError::NeedsVideoFeature { path: path.to_path_buf(), what: "reading clips".into() })
+    }
+
+    /// What the container says.
+    pub fn info(&self) -> &VideoInfo {
+        match self.0 {}
+    }
+
+    /// The next frame.
+    pub fn next_frame(&mut self) -> Result<Option<TimedPicture>, MediaError> {
+        match self.0 {}
+    }
+
+    /// Moves to a time.
+    pub fn seek(&mut self, _seconds: f64) -> Result<(), MediaError> {
+        match self.0 {}
+    }
+
+    /// Things met while decoding.
+    pub fn notices(&self) -> &[String] {
+        match self.0 {}
+    }
+}
