@@ -61,10 +61,7 @@ pub(super) fn best_timestamp(frame: &ffmpeg::frame::Video) -> Option<i64> {
 pub(super) fn stated_size(context: &ffmpeg::codec::Context) -> (u32, u32) {
     // SAFETY: `as_ptr` is a live AVCodecContext for the borrow.
     let (width, height) = unsafe { ((*context.as_ptr()).width, (*context.as_ptr()).height) };
-    (
-        u32::try_from(width).unwrap_or(0),
-        u32::try_from(height).unwrap_or(0),
-    )
+    (u32::try_from(width).unwrap_or(0), u32::try_from(height).unwrap_or(0))
 }
 
 /// A value of a metadata dictionary; bytes that are not Unicode are replaced.

@@ -32,13 +32,7 @@ impl Picture {
     pub fn new(width: u32, height: u32, rgb: Vec<u8>) -> Result<Self, PictureError> {
         let expected = width as usize * height as usize * 3;
         if rgb.len() != expected || expected == 0 {
-            return Err(PictureError {
-                what: "RGB picture",
-                width,
-                height,
-                expected,
-                got: rgb.len(),
-            });
+            return Err(PictureError { what: "RGB picture", width, height, expected, got: rgb.len() });
         }
         Ok(Self { width, height, rgb })
     }
@@ -80,19 +74,9 @@ impl Mask {
     pub fn new(width: u32, height: u32, alpha: Vec<f32>) -> Result<Self, PictureError> {
         let expected = width as usize * height as usize;
         if alpha.len() != expected || expected == 0 {
-            return Err(PictureError {
-                what: "mask",
-                width,
-                height,
-                expected,
-                got: alpha.len(),
-            });
+            return Err(PictureError { what: "mask", width, height, expected, got: alpha.len() });
         }
-        Ok(Self {
-            width,
-            height,
-            alpha,
-        })
+        Ok(Self { width, height, alpha })
     }
 
     /// Width in pixels, at least 1.
@@ -123,12 +107,6 @@ impl Mask {
 
 impl std::fmt::Debug for Mask {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "Mask({}x{}, {:.1} % covered)",
-            self.width,
-            self.height,
-            100.0 * self.area_fraction()
-        )
+        write!(f, "Mask({}x{}, {:.1} % covered)", self.width, self.height, 100.0 * self.area_fraction())
     }
 }
