@@ -9,6 +9,7 @@
 //! (Follow-Your-Click: 9-channel input, motion-augmented cross-attention, motion strength).
 
 mod blocks;
+mod conditioning;
 mod config;
 mod embedding;
 mod error;
@@ -20,6 +21,9 @@ mod regions;
 mod resnet;
 mod spatial;
 
+pub use conditioning::{
+    InputLayout, MaskInput, MotionSize, NINE_CHANNELS, latent_mask, nine_channels, pia_affinity,
+};
 pub use config::{MotionConfig, PerLevel, PhraseAttentionConfig, TimeScaleShift, UnetMotionConfig};
 pub use embedding::sinusoid;
 pub use error::UnetError;
