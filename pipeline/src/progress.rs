@@ -12,27 +12,13 @@ pub enum Event {
     /// A node of the document began.
     NodeStarted { node: String, op: String },
     /// A node finished; `cached` when its result came from the cache on disk.
-    NodeFinished {
-        node: String,
-        op: String,
-        seconds: f64,
-        cached: bool,
-    },
+    NodeFinished { node: String, op: String, seconds: f64, cached: bool },
     /// One unit of a node's work is done (a denoise step, a decoded frame, an encoded frame).
-    Step {
-        node: String,
-        stage: &'static str,
-        done: usize,
-        total: usize,
-    },
+    Step { node: String, stage: &'static str, done: usize, total: usize },
     /// Something the user should know and that does not stop the job.
     Notice { node: String, message: String },
     /// A file is complete and in its place.
-    Wrote {
-        node: String,
-        path: String,
-        bytes: u64,
-    },
+    Wrote { node: String, path: String, bytes: u64 },
 }
 
 /// Receives the events of a job and says whether it should stop.

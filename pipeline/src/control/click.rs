@@ -6,6 +6,7 @@
 
 mod candidates;
 mod edges;
+pub mod eval;
 mod geodesic;
 pub mod gmm;
 pub mod grabcut;
@@ -15,6 +16,8 @@ mod prompts;
 mod refine;
 mod regions;
 mod slic;
+
+use std::sync::Mutex;
 
 use rayon::prelude::*;
 
@@ -32,6 +35,8 @@ use crate::media::{Mask, Picture};
 
 /// Superpixels wanted at working size.
 const SUPERPIXELS: usize = 1800;
+/// Answers kept for the next click.
+const REMEMBERED: usize = 24;
 /// Saliency that counts as inside.
 const SALIENT: f32 = 0.5;
 
@@ -42,9 +47,7 @@ pub enum ClickError {
     #[error("click {index} at ({x}, {y}) lies outside the picture; expected x and y from 0 to 1")]
     OutsidePicture { index: usize, x: f32, y: f32 },
     /// A box that is not one.
-    #[error(
-        "expected a box with 0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1, got x {x0}..{x1}, y {y0}..{y1}"
-    )]
+    #[error("expected a box with 0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1, got x {x0}..{x1}, y {y0}..{y1}")]
     BadBox { x0: f32, y0: f32, x1: f32, y1: f32 },
     /// A stroke without points, outside the picture, or too wide.
     #[error("stroke {index}: expected at least one point in 0..1 and a radius from 0 to 0.5")]
@@ -96,6 +99,8 @@ pub struct ClickCut {
     tree: MergeTree,
     beta: f32,
     salient: Option<Vec<bool>>,
+    /// First answers to recent prompts.
+    answers: Mutex<Vec<(Prompts, Option<Hypothesis>)>>,
 }
 
 impl ClickCut {
@@ -116,6 +121,7 @@ impl ClickCut {
             tree,
             beta,
             salient: None,
+            answers: Mutex::new(Vec::new()),
         }
     }
 
@@ -131,12 +137,8 @@ impl ClickCut {
                 got_height: map.height(),
             });
         }
-        let grid = super::mask::to_latent(
-            &map,
-            self.work.width,
-            self.work.height,
-            super::mask::LatentMode::Area,
-        );
+        let grid =
+            super::mask::to_latent(&map, self.work.width, self.work.height, super::mask::LatentMode::Area);
         self.salient = Some(grid.into_iter().map(|v| v >= SALIENT).collect());
         Ok(self)
     }
@@ -148,19 +150,12 @@ impl ClickCut {
         points: &[ClickPoint],
         area: Option<BoxPrompt>,
     ) -> Result<Vec<MaskCandidate>, ClickError> {
-        self.cut_prompts(&Prompts {
-            points: points.to_vec(),
-            area,
-            strokes: Vec::new(),
-        })
+        self.cut_prompts(&Prompts { points: points.to_vec(), area, strokes: Vec::new() })
     }
 
     /// [`Self::cut`] with brush strokes as well.
     pub fn cut_prompts(&self, prompts: &Prompts) -> Result<Vec<MaskCandidate>, ClickError> {
-        prompts.check(
-            self.picture.width() as usize,
-            self.picture.height() as usize,
-        )?;
+        prompts.check(self.picture.width() as usize, self.picture.height() as usize)?;
         let seeds = prompts.regions(&self.work, &self.graph);
         let scene = Scene {
             graph: &self.graph,
@@ -168,11 +163,10 @@ impl ClickCut {
             reach: self.work.width.max(self.work.height) as f32 / 10.0,
         };
         let pixels = prompts.pixels(self.work.width, self.work.height);
-        let hypotheses = scene.hypotheses(&seeds);
-        let mut found: Vec<(Vec<bool>, f32, Option<CandidateKind>)> = hypotheses
-            .par_iter()
-            .map(|h| (self.contour(h, prompts, &pixels), h.score, None))
-            .collect();
+        let hypotheses = self.chain(prompts, &scene, &seeds);
+        self.remember(prompts, hypotheses.first().cloned());
+        let mut found: Vec<(Vec<bool>, f32, Option<CandidateKind>)> =
+            hypotheses.par_iter().map(|h| (self.contour(h, prompts, &pixels), h.score, None)).collect();
         if let Some((set, score)) = self.salient_under(&pixels, &scene, &seeds, prompts) {
             // The network's answer replaces one that is nearly the same.
             found.retain(|(other, _, _)| overlap(other, &set) < 0.9);
@@ -191,28 +185,53 @@ impl ClickCut {
                 self.honour(&mut alpha, prompts);
                 let mask = Mask::new(self.picture.width(), self.picture.height(), alpha)
                     .map_err(|e| ClickError::Raster(e.to_string()))?;
-                Ok(MaskCandidate {
-                    mask,
-                    score: *score,
-                    kind,
-                })
+                Ok(MaskCandidate { mask, score: *score, kind })
             })
             .collect()
     }
 
+    /// The hypotheses after all prompts. Clicks are taken in the order given, each answer starting
+    /// from the last, so that one more click corrects rather than starts over. Strokes and the box
+    /// hold from the beginning.
+    fn chain(&self, prompts: &Prompts, scene: &Scene<'_>, seeds: &RegionSeeds) -> Vec<Hypothesis> {
+        let Some((_, earlier)) = prompts.points.split_last() else {
+            return scene.hypotheses(seeds, None);
+        };
+        let earlier = Prompts { points: earlier.to_vec(), ..prompts.clone() };
+        let starts = earlier.points.iter().any(|p| p.keep) || earlier.strokes.iter().any(|s| s.keep);
+        if !starts {
+            return scene.hypotheses(seeds, None);
+        }
+        scene.hypotheses(seeds, self.answer_so_far(&earlier, scene).as_ref())
+    }
+
+    /// First hypothesis after `prompts`; remembered, since the next click asks for it again.
+    fn answer_so_far(&self, prompts: &Prompts, scene: &Scene<'_>) -> Option<Hypothesis> {
+        if let Ok(known) = self.answers.lock()
+            && let Some((_, answer)) = known.iter().find(|(p, _)| p == prompts)
+        {
+            return answer.clone();
+        }
+        let seeds = prompts.regions(&self.work, &self.graph);
+        let answer = self.chain(prompts, scene, &seeds).into_iter().next();
+        self.remember(prompts, answer.clone());
+        answer
+    }
+
+    fn remember(&self, prompts: &Prompts, answer: Option<Hypothesis>) {
+        // A poisoned lock only costs time: answers are a pure function of the prompts.
+        if let Ok(mut known) = self.answers.lock() {
+            known.retain(|(p, _)| p != prompts);
+            if known.len() >= REMEMBERED {
+                known.remove(0);
+            }
+            known.push((prompts.clone(), answer));
+        }
+    }
+
     /// A superpixel region's contour on pixels.
-    fn contour(
-        &self,
-        hypothesis: &Hypothesis,
-        prompts: &Prompts,
-        pixels: &[PixelSeed],
-    ) -> Vec<bool> {
-        let set: Vec<bool> = self
-            .graph
-            .labels
-            .iter()
-            .map(|&l| hypothesis.inside[l as usize])
-            .collect();
+    fn contour(&self, hypothesis: &Hypothesis, prompts: &Prompts, pixels: &[PixelSeed]) -> Vec<bool> {
+        let set: Vec<bool> = self.graph.labels.iter().map(|&l| hypothesis.inside[l as usize]).collect();
         self.pixel_contour(&set, &hypothesis.models, prompts, pixels)
     }
 
@@ -248,12 +267,8 @@ impl ClickCut {
         prompts: &Prompts,
     ) -> Option<(Vec<bool>, f32)> {
         let mut set = self.salient.clone()?;
-        let anchors: Vec<usize> = pixels
-            .iter()
-            .filter(|p| p.keep && set[p.index])
-            .map(|p| p.index)
-            .collect();
-        if anchors.is_empty() || pixels.iter().any(|p| p.keep != set[p.index]) {
+        let anchors: Vec<usize> = pixels.iter().filter(|p| p.keep && set[p.index]).map(|p| p.index).collect();
+        if anchors.is_empty() {
             return None;
         }
         keep_touching(&mut set, self.work.width, &anchors);
@@ -261,24 +276,22 @@ impl ClickCut {
         for (i, &label) in self.graph.labels.iter().enumerate() {
             share[label as usize] += f32::from(u8::from(set[i])) / self.graph.area[label as usize];
         }
-        let inside: Vec<bool> = share.iter().map(|&s| s > 0.5).collect();
-        let models = Models::fit(&self.graph, &inside)?;
-        let score = scene.judge(&inside, &models, seeds)?;
-        // What catches the eye is what people mean more often than not.
-        Some((
-            self.pixel_contour(&set, &models, prompts, pixels),
-            (score + 0.25).min(1.0),
-        ))
+        let region: Vec<bool> = share.iter().map(|&s| s > 0.5).collect();
+        if pixels.iter().all(|p| p.keep == set[p.index]) {
+            let models = Models::fit(&self.graph, &region)?;
+            let score = scene.judge(&region, &models, seeds)?;
+            // What catches the eye is what people mean more often than not.
+            return Some((self.pixel_contour(&set, &models, prompts, pixels), (score + 0.25).min(1.0)));
+        }
+        // A correction: the network's region is where the cut starts.
+        let before = Hypothesis { models: Models::fit(&self.graph, &region)?, inside: region, score: 0.5 };
+        let corrected = scene.hypotheses(seeds, Some(&before)).into_iter().next()?;
+        Some((self.contour(&corrected, prompts, pixels), (corrected.score + 0.1).min(1.0)))
     }
 
     /// The superpixels under the positive prompts, or the box.
     fn fallback(&self, seeds: &RegionSeeds, prompts: &Prompts) -> Vec<bool> {
-        let mut set: Vec<bool> = self
-            .graph
-            .labels
-            .iter()
-            .map(|l| seeds.wanted.contains(l))
-            .collect();
+        let mut set: Vec<bool> = self.graph.labels.iter().map(|l| seeds.wanted.contains(l)).collect();
         if seeds.wanted.is_empty()
             && let Some([x0, y0, x1, y1]) = prompts.pixel_box(self.work.width, self.work.height)
         {
@@ -291,10 +304,7 @@ impl ClickCut {
 
     /// Makes the full-size mask agree with every prompt, to the pixel.
     fn honour(&self, alpha: &mut [f32], prompts: &Prompts) {
-        let (width, height) = (
-            self.picture.width() as usize,
-            self.picture.height() as usize,
-        );
+        let (width, height) = (self.picture.width() as usize, self.picture.height() as usize);
         if let Some([x0, y0, x1, y1]) = prompts.pixel_box(width, height) {
             for (i, a) in alpha.iter_mut().enumerate() {
                 if !(x0..x1).contains(&(i % width)) || !(y0..y1).contains(&(i / width)) {
@@ -311,11 +321,7 @@ impl ClickCut {
 fn overlap(a: &[bool], b: &[bool]) -> f32 {
     let both = a.iter().zip(b).filter(|(a, b)| **a && **b).count();
     let any = a.iter().zip(b).filter(|(a, b)| **a || **b).count();
-    if any > 0 {
-        both as f32 / any as f32
-    } else {
-        1.0
-    }
+    if any > 0 { both as f32 / any as f32 } else { 1.0 }
 }
 
 /// Names the candidates by size.
@@ -326,16 +332,9 @@ fn kinds(found: &[(Vec<bool>, f32, Option<CandidateKind>)]) -> Vec<CandidateKind
     let names: &[CandidateKind] = match plain.len() {
         0 | 1 => &[CandidateKind::Object],
         2 => &[CandidateKind::Object, CandidateKind::Whole],
-        _ => &[
-            CandidateKind::Part,
-            CandidateKind::Object,
-            CandidateKind::Whole,
-        ],
+        _ => &[CandidateKind::Part, CandidateKind::Object, CandidateKind::Whole],
     };
-    let mut kinds: Vec<CandidateKind> = found
-        .iter()
-        .map(|f| f.2.unwrap_or(CandidateKind::Object))
-        .collect();
+    let mut kinds: Vec<CandidateKind> = found.iter().map(|f| f.2.unwrap_or(CandidateKind::Object)).collect();
     for (&k, &name) in plain.iter().zip(names) {
         kinds[k] = name;
     }

@@ -20,12 +20,7 @@ pub enum MaskError {
     #[error(
         "expected two masks of the same size, got {a_width}x{a_height} and {b_width}x{b_height}; resize one first"
     )]
-    Sizes {
-        a_width: u32,
-        a_height: u32,
-        b_width: u32,
-        b_height: u32,
-    },
+    Sizes { a_width: u32, a_height: u32, b_width: u32, b_height: u32 },
     /// A polygon or box that is not one.
     #[error("{what}: {message}")]
     Shape { what: &'static str, message: String },
@@ -35,9 +30,7 @@ pub enum MaskError {
 }
 
 /// How two masks are combined.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Combine {
     /// In either: max(a, b).
@@ -105,11 +98,6 @@ mod tests {
         assert_eq!(run(Combine::Subtract), [0.2, 0.6]);
         assert_eq!(invert(&a).alpha(), [0.8, 0.0]);
         let other = Mask::new(1, 2, vec![0.0; 2]).unwrap();
-        assert!(
-            combine(&a, &other, Combine::Union)
-                .unwrap_err()
-                .to_string()
-                .contains("2x1 and 1x2")
-        );
+        assert!(combine(&a, &other, Combine::Union).unwrap_err().to_string().contains("2x1 and 1x2"));
     }
 }

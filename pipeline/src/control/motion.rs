@@ -23,9 +23,7 @@ pub enum MotionError {
     #[error("the motion prompt is empty; say how the region moves, e.g. \"drift to the left\"")]
     EmptyPrompt,
     /// Too many characters.
-    #[error(
-        "the motion prompt has {got} characters, at most {LONGEST_PROMPT} are read; shorten it"
-    )]
+    #[error("the motion prompt has {got} characters, at most {LONGEST_PROMPT} are read; shorten it")]
     LongPrompt { got: usize },
     /// Not a number in 0..=1.
     #[error("expected a magnitude from 0 (still) to 1 (largest motion), got {got}")]
@@ -42,13 +40,7 @@ pub enum MotionError {
     #[error(
         "region {index}: expected a mask of {width}x{height} pixels like the first region, got {got_width}x{got_height}"
     )]
-    Sizes {
-        index: usize,
-        width: u32,
-        height: u32,
-        got_width: u32,
-        got_height: u32,
-    },
+    Sizes { index: usize, width: u32, height: u32, got_width: u32, got_height: u32 },
 }
 
 impl MotionRegion {
@@ -59,16 +51,9 @@ impl MotionRegion {
             return Err(MotionError::Magnitude { got: magnitude });
         }
         if !mask.alpha().iter().any(|&a| a >= 0.5) {
-            return Err(MotionError::EmptyRegion {
-                width: mask.width(),
-                height: mask.height(),
-            });
+            return Err(MotionError::EmptyRegion { width: mask.width(), height: mask.height() });
         }
-        Ok(Self {
-            mask,
-            prompt,
-            magnitude,
-        })
+        Ok(Self { mask, prompt, magnitude })
     }
 }
 
@@ -117,15 +102,9 @@ mod tests {
 
     #[test]
     fn prompts_are_tidied_or_refused() {
-        assert_eq!(
-            tidy_prompt("  drift \n to the\tleft ").unwrap(),
-            "drift to the left"
-        );
+        assert_eq!(tidy_prompt("  drift \n to the\tleft ").unwrap(), "drift to the left");
         assert_eq!(tidy_prompt(" \n").unwrap_err(), MotionError::EmptyPrompt);
-        assert_eq!(
-            tidy_prompt(&"ä".repeat(401)).unwrap_err(),
-            MotionError::LongPrompt { got: 401 }
-        );
+        assert_eq!(tidy_prompt(&"ä".repeat(401)).unwrap_err(), MotionError::LongPrompt { got: 401 });
     }
 
     #[test]
@@ -146,11 +125,7 @@ mod tests {
     #[test]
     fn later_regions_lie_on_top() {
         let region = |v, p| MotionRegion::new(mask(v), p, 0.5).unwrap();
-        let got = owners(&[
-            region([1.0, 1.0, 0.0], "rise"),
-            region([0.0, 1.0, 0.0], "sink"),
-        ])
-        .unwrap();
+        let got = owners(&[region([1.0, 1.0, 0.0], "rise"), region([0.0, 1.0, 0.0], "sink")]).unwrap();
         assert_eq!(got, [Some(0), Some(1), None]);
         assert_eq!(owners(&[]).unwrap_err(), MotionError::NoRegion);
     }

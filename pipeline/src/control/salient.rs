@@ -6,15 +6,8 @@ use crate::media::{Mask, Picture};
 #[derive(Debug, thiserror::Error)]
 pub enum SaliencyError {
     /// A map of another size.
-    #[error(
-        "expected a saliency map of {width}x{height} like the picture, got {got_width}x{got_height}"
-    )]
-    Size {
-        width: u32,
-        height: u32,
-        got_width: u32,
-        got_height: u32,
-    },
+    #[error("expected a saliency map of {width}x{height} like the picture, got {got_width}x{got_height}")]
+    Size { width: u32, height: u32, got_width: u32, got_height: u32 },
     /// The network failed.
     #[error("saliency network: {0}")]
     Network(#[source] Box<dyn std::error::Error + Send + Sync>),

@@ -32,19 +32,11 @@ impl Edges {
                     row[i] += values[i];
                 }
                 let above = sums[y * (width + 1) + x + 1];
-                sums[(y + 1) * (width + 1) + x + 1] = [
-                    above[0] + row[0],
-                    above[1] + row[1],
-                    above[2] + row[2],
-                    above[3] + row[3],
-                ];
+                sums[(y + 1) * (width + 1) + x + 1] =
+                    [above[0] + row[0], above[1] + row[1], above[2] + row[2], above[3] + row[3]];
             }
         }
-        Self {
-            width,
-            height,
-            sums,
-        }
+        Self { width, height, sums }
     }
 
     /// Mean colour and total variance of a box, ends exclusive.
@@ -54,10 +46,7 @@ impl Edges {
         let n = ((x1 - x0) * (y1 - y0)) as f64;
         let m: [f64; 4] = std::array::from_fn(|i| (d[i] - b[i] - c[i] + a[i]) / n);
         let variance = m[3] - m[0] * m[0] - m[1] * m[1] - m[2] * m[2];
-        (
-            [m[0] as f32, m[1] as f32, m[2] as f32],
-            variance.max(0.0) as f32,
-        )
+        ([m[0] as f32, m[1] as f32, m[2] as f32], variance.max(0.0) as f32)
     }
 
     /// Strength 0..1 between pixel (x, y) and its right neighbour.

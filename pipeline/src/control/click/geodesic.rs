@@ -31,11 +31,7 @@ impl PartialOrd for Front {
 
 /// Distance of every superpixel from the nearest of `sources`; `reach` pixels of way count as one
 /// unit. Infinite when there is no source.
-pub(super) fn distances(
-    graph: &RegionGraph,
-    sources: impl Iterator<Item = u32>,
-    reach: f32,
-) -> Vec<f32> {
+pub(super) fn distances(graph: &RegionGraph, sources: impl Iterator<Item = u32>, reach: f32) -> Vec<f32> {
     let mut best = vec![f32::INFINITY; graph.count];
     let mut heap = BinaryHeap::new();
     for source in sources {
@@ -52,9 +48,7 @@ pub(super) fn distances(
             let way = (graph.centre[a][0] - graph.centre[b][0])
                 .hypot(graph.centre[a][1] - graph.centre[b][1])
                 / reach;
-            let colour: f32 = (0..3)
-                .map(|k| (graph.mean[a][k] - graph.mean[b][k]).powi(2))
-                .sum::<f32>()
+            let colour: f32 = (0..3).map(|k| (graph.mean[a][k] - graph.mean[b][k]).powi(2)).sum::<f32>()
                 / (COLOUR_UNIT * COLOUR_UNIT);
             let outline = OUTLINE * graph.borders[border as usize].strength;
             let next = d + (way * way + colour).sqrt() + outline;
@@ -69,11 +63,7 @@ pub(super) fn distances(
 
 /// Up to `wanted` thresholds on `distances` at the largest relative jumps, smallest first.
 pub(super) fn knees(distances: &[f32], wanted: usize) -> Vec<f32> {
-    let mut sorted: Vec<f32> = distances
-        .iter()
-        .copied()
-        .filter(|d| d.is_finite())
-        .collect();
+    let mut sorted: Vec<f32> = distances.iter().copied().filter(|d| d.is_finite()).collect();
     sorted.sort_by(f32::total_cmp);
     let mut jumps: Vec<(f32, f32)> = sorted
         .windows(2)

@@ -4,9 +4,9 @@
 //! (2π)^(-3/2) factor, so data terms compare with published parameter values.
 
 const COMPONENTS: usize = 5;
-const KMEANS_ROUNDS: usize = 8;
+const KMEANS_ROUNDS: usize = 6;
 /// More samples than this do not change a five-component fit visibly.
-const MAX_SAMPLES: usize = 3000;
+const MAX_SAMPLES: usize = 1500;
 
 /// A mixture of at most five Gaussians over three colour channels.
 #[derive(Debug, Clone)]
@@ -39,11 +39,7 @@ impl Gmm {
             sums[nearest(&centres, sample).0].add(sample);
         }
         let total = picked.len() as f32;
-        let parts = sums
-            .iter()
-            .filter(|m| m.count > 0.0)
-            .map(|m| m.gaussian(total, floor))
-            .collect();
+        let parts = sums.iter().filter(|m| m.count > 0.0).map(|m| m.gaussian(total, floor)).collect();
         Some(Self { parts })
     }
 
@@ -57,11 +53,7 @@ impl Gmm {
             density += (-energy).exp();
         }
         // Far from every component the sum underflows; the nearest one alone is then exact enough.
-        if density > 1e-30 {
-            -density.ln()
-        } else {
-            smallest
-        }
+        if density > 1e-30 { -density.ln() } else { smallest }
     }
 
     /// Bhattacharyya-like separation 0..1 of two mixtures, from samples of both.
@@ -82,11 +74,7 @@ impl Gmm {
 
 impl Gaussian {
     fn distance(&self, c: [f32; 3]) -> f32 {
-        let d = [
-            c[0] - self.mean[0],
-            c[1] - self.mean[1],
-            c[2] - self.mean[2],
-        ];
+        let d = [c[0] - self.mean[0], c[1] - self.mean[1], c[2] - self.mean[2]];
         let m = &self.inverse;
         d[0] * (m[0] * d[0] + 2.0 * (m[1] * d[1] + m[2] * d[2]))
             + d[1] * (m[3] * d[1] + 2.0 * m[4] * d[2])
@@ -108,14 +96,7 @@ impl Moments {
         for i in 0..3 {
             self.sum[i] += c[i];
         }
-        let pairs = [
-            c[0] * c[0],
-            c[0] * c[1],
-            c[0] * c[2],
-            c[1] * c[1],
-            c[1] * c[2],
-            c[2] * c[2],
-        ];
+        let pairs = [c[0] * c[0], c[0] * c[1], c[0] * c[2], c[1] * c[1], c[1] * c[2], c[2] * c[2]];
         for (total, pair) in self.products.iter_mut().zip(pairs) {
             *total += pair;
         }
@@ -133,16 +114,9 @@ impl Moments {
             }
         }
         let [a, b, d, e, f, g] = c;
-        let determinant =
-            (a * (e * g - f * f) - b * (b * g - f * d) + d * (b * f - e * d)).max(1e-9);
-        let inverse = [
-            e * g - f * f,
-            d * f - b * g,
-            b * f - d * e,
-            a * g - d * d,
-            b * d - a * f,
-            a * e - b * b,
-        ];
+        let determinant = (a * (e * g - f * f) - b * (b * g - f * d) + d * (b * f - e * d)).max(1e-9);
+        let inverse =
+            [e * g - f * f, d * f - b * g, b * f - d * e, a * g - d * d, b * d - a * f, a * e - b * b];
         let weight = n as f32 / total;
         Gaussian {
             weight,
@@ -179,9 +153,7 @@ fn nearest(centres: &[[f32; 3]], sample: [f32; 3]) -> (usize, f32) {
 fn kmeans(samples: &[[f32; 3]]) -> Vec<[f32; 3]> {
     let mut state = 0x9e37_79b9_7f4a_7c15u64;
     let mut uniform = || {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 40) as f32 / (1u64 << 24) as f32
     };
     let mut centres = vec![samples[samples.len() / 2]];
@@ -231,10 +203,7 @@ mod tests {
     fn two_colours_are_told_apart() {
         let dark: Vec<_> = (0..50).map(|i| [10.0 + (i % 3) as f32, 0.0, 0.0]).collect();
         let light: Vec<_> = (0..50).map(|i| [80.0 + (i % 3) as f32, 5.0, 0.0]).collect();
-        let (a, b) = (
-            Gmm::fit(&dark, 1.0).unwrap(),
-            Gmm::fit(&light, 1.0).unwrap(),
-        );
+        let (a, b) = (Gmm::fit(&dark, 1.0).unwrap(), Gmm::fit(&light, 1.0).unwrap());
         assert!(a.cost([11.0, 0.0, 0.0]) + 10.0 < b.cost([11.0, 0.0, 0.0]));
         assert!(a.separation(&b, &dark, &light) > 0.99);
         assert!(a.separation(&a, &dark, &dark) < 0.01);
@@ -244,9 +213,7 @@ mod tests {
     fn one_flat_colour_gives_one_finite_component() {
         let model = Gmm::fit(&[[5.0, 5.0, 5.0]; 20], 0.0).unwrap();
         assert_eq!(model.weights().len(), 1);
-        assert!(
-            model.cost([5.0, 5.0, 5.0]).is_finite() && model.cost([200.0, -90.0, 3.0]).is_finite()
-        );
+        assert!(model.cost([5.0, 5.0, 5.0]).is_finite() && model.cost([200.0, -90.0, 3.0]).is_finite());
         assert!(Gmm::fit(&[], 1.0).is_none());
     }
 
@@ -265,9 +232,7 @@ mod tests {
             m.add(s);
             m
         });
-        let model = Gmm {
-            parts: vec![moments.gaussian(6.0, 4.0 - 8.0 / 6.0)],
-        };
+        let model = Gmm { parts: vec![moments.gaussian(6.0, 4.0 - 8.0 / 6.0)] };
         let want = 0.5 * 9.0 / 4.0 + 0.5 * 64f32.ln();
         assert!((model.cost([3.0, 0.0, 0.0]) - want).abs() < 1e-4);
     }

@@ -30,11 +30,7 @@ pub fn beta(rgb: &[[f32; 3]], width: usize, height: usize) -> f32 {
             }
         }
     }
-    if sum > 0.0 {
-        (pairs as f64 / (2.0 * sum)) as f32
-    } else {
-        0.0
-    }
+    if sum > 0.0 { (pairs as f64 / (2.0 * sum)) as f32 } else { 0.0 }
 }
 
 pub(super) fn squared(a: [f32; 3], b: [f32; 3]) -> f32 {
@@ -72,10 +68,7 @@ impl Models {
     /// apart. `None` when a side is empty.
     pub(super) fn fit(graph: &RegionGraph, inside: &[bool]) -> Option<Self> {
         let (own, other) = sides(graph, inside);
-        Some(Self {
-            inside: Gmm::fit(&own, LAB_FLOOR)?,
-            outside: Gmm::fit(&other, LAB_FLOOR)?,
-        })
+        Some(Self { inside: Gmm::fit(&own, LAB_FLOOR)?, outside: Gmm::fit(&other, LAB_FLOOR)? })
     }
 
     /// Evidence for inside of one colour: ln p_in − ln p_out, bounded.
@@ -100,15 +93,10 @@ fn sides(graph: &RegionGraph, inside: &[bool]) -> (Vec<[f32; 3]>, Vec<[f32; 3]>)
     }
     let margin = 30.0 + 0.5 * (high[0] - low[0]).max(high[1] - low[1]);
     let near = |id: usize| {
-        (0..2).all(|k| {
-            graph.centre[id][k] > low[k] - margin && graph.centre[id][k] < high[k] + margin
-        })
+        (0..2).all(|k| graph.centre[id][k] > low[k] - margin && graph.centre[id][k] < high[k] + margin)
     };
     let pick = |keep: &dyn Fn(usize) -> bool| -> Vec<[f32; 3]> {
-        (0..graph.count)
-            .filter(|&id| keep(id))
-            .flat_map(|id| graph.samples[id])
-            .collect()
+        (0..graph.count).filter(|&id| keep(id)).flat_map(|id| graph.samples[id]).collect()
     };
     let own = pick(&|id| inside[id]);
     let mut other = pick(&|id| !inside[id] && near(id));
@@ -139,8 +127,7 @@ pub(super) fn cut_regions(
         }
     }
     for border in &graph.borders {
-        let weight =
-            (REGION_GAMMA * border.length * (1.0 - border.strength).powi(2) * FIXED) as i64;
+        let weight = (REGION_GAMMA * border.length * (1.0 - border.strength).powi(2) * FIXED) as i64;
         flow.add_edge(border.a as usize, border.b as usize, weight, weight);
     }
     flow.solve();
@@ -152,9 +139,7 @@ pub(super) fn region_evidence(graph: &RegionGraph, models: &Models) -> Vec<f32> 
     graph
         .samples
         .iter()
-        .map(|colours| {
-            colours.iter().map(|&c| models.evidence(c)).sum::<f32>() / colours.len() as f32
-        })
+        .map(|colours| colours.iter().map(|&c| models.evidence(c)).sum::<f32>() / colours.len() as f32)
         .collect()
 }
 
@@ -173,13 +158,9 @@ pub fn grabcut_box(
     let beta = beta(rgb, width, height);
     for _ in 0..rounds {
         let pick = |side: bool| -> Vec<[f32; 3]> {
-            (0..rgb.len())
-                .filter(|&i| inside[i] == side)
-                .map(|i| rgb[i])
-                .collect()
+            (0..rgb.len()).filter(|&i| inside[i] == side).map(|i| rgb[i]).collect()
         };
-        let (Some(own), Some(other)) = (Gmm::fit(&pick(true), 0.01), Gmm::fit(&pick(false), 0.01))
-        else {
+        let (Some(own), Some(other)) = (Gmm::fit(&pick(true), 0.01), Gmm::fit(&pick(false), 0.01)) else {
             return inside;
         };
         let mut flow = MaxFlow::new(rgb.len(), 4 * rgb.len());
@@ -191,8 +172,7 @@ pub fn grabcut_box(
                 flow.add_terminal(i, 0, HARD);
             }
             for (j, closeness) in forward_neighbours(i % width, i / width, width, height) {
-                let weight =
-                    (GAMMA * closeness * (-beta * squared(colour, rgb[j])).exp() * FIXED) as i64;
+                let weight = (GAMMA * closeness * (-beta * squared(colour, rgb[j])).exp() * FIXED) as i64;
                 flow.add_edge(i, j, weight, weight);
             }
         }
@@ -208,12 +188,7 @@ mod tests {
 
     #[test]
     fn beta_of_the_golden_picture() {
-        let rgb = [
-            [0.0, 0.0, 0.0],
-            [10.0, 0.0, 0.0],
-            [0.0, 20.0, 0.0],
-            [0.0, 0.0, 30.0],
-        ];
+        let rgb = [[0.0, 0.0, 0.0], [10.0, 0.0, 0.0], [0.0, 20.0, 0.0], [0.0, 0.0, 30.0]];
         assert!((beta(&rgb, 2, 2) - 7.142_857e-4).abs() < 1e-9);
         assert_eq!(beta(&[[7.0; 3]; 6], 3, 2), 0.0);
         assert_eq!(beta(&[[7.0; 3]], 1, 1), 0.0);
@@ -223,13 +198,7 @@ mod tests {
     fn a_box_around_a_square_finds_the_square() {
         let inside = |i: usize| (8..20).contains(&(i % 32)) && (6..22).contains(&(i / 32));
         let rgb: Vec<[f32; 3]> = (0..32 * 32)
-            .map(|i| {
-                if inside(i) {
-                    [200.0, 40.0, 30.0]
-                } else {
-                    [30.0, 90.0, 160.0 + (i % 5) as f32]
-                }
-            })
+            .map(|i| if inside(i) { [200.0, 40.0, 30.0] } else { [30.0, 90.0, 160.0 + (i % 5) as f32] })
             .collect();
         let cut = grabcut_box(&rgb, 32, 32, [5, 3, 24, 25], 2);
         assert!((0..cut.len()).all(|i| cut[i] == inside(i)));

@@ -134,8 +134,7 @@ impl MaxFlow {
                     self.activate(other);
                 } else if self.in_sink[other] != in_sink {
                     return Some(if in_sink { arc ^ 1 } else { arc });
-                } else if self.stamp[other] <= self.stamp[node]
-                    && self.distance[other] > self.distance[node]
+                } else if self.stamp[other] <= self.stamp[node] && self.distance[other] > self.distance[node]
                 {
                     // A shorter way to the same terminal keeps later paths short.
                     self.parent[other] = arc ^ 1;
@@ -271,11 +270,8 @@ mod tests {
         (0u32..1 << n)
             .map(|side| {
                 let source = |v: usize| side >> v & 1 == 1;
-                let t: i64 = terminals
-                    .iter()
-                    .enumerate()
-                    .map(|(v, &(s, t))| if source(v) { t } else { s })
-                    .sum();
+                let t: i64 =
+                    terminals.iter().enumerate().map(|(v, &(s, t))| if source(v) { t } else { s }).sum();
                 let e: i64 = edges
                     .iter()
                     .map(|&(a, b, f, r)| match (source(a), source(b)) {

@@ -64,33 +64,19 @@ impl Prompts {
         let within = |v: f32| (0.0..=1.0).contains(&v);
         for (index, p) in self.points.iter().enumerate() {
             if !within(p.x) || !within(p.y) {
-                return Err(ClickError::OutsidePicture {
-                    index,
-                    x: p.x,
-                    y: p.y,
-                });
+                return Err(ClickError::OutsidePicture { index, x: p.x, y: p.y });
             }
             let place = |p: &ClickPoint| (pixel(p.x, width), pixel(p.y, height));
-            if let Some(other) = self.points[..index]
-                .iter()
-                .position(|q| q.keep != p.keep && place(q) == place(p))
+            if let Some(other) =
+                self.points[..index].iter().position(|q| q.keep != p.keep && place(q) == place(p))
             {
-                return Err(ClickError::Contradiction {
-                    first: other,
-                    second: index,
-                });
+                return Err(ClickError::Contradiction { first: other, second: index });
             }
         }
         if let Some(b) = self.area {
-            let sane =
-                [b.x0, b.y0, b.x1, b.y1].into_iter().all(within) && b.x0 < b.x1 && b.y0 < b.y1;
+            let sane = [b.x0, b.y0, b.x1, b.y1].into_iter().all(within) && b.x0 < b.x1 && b.y0 < b.y1;
             if !sane {
-                return Err(ClickError::BadBox {
-                    x0: b.x0,
-                    y0: b.y0,
-                    x1: b.x1,
-                    y1: b.y1,
-                });
+                return Err(ClickError::BadBox { x0: b.x0, y0: b.y0, x1: b.x1, y1: b.y1 });
             }
         }
         for (index, stroke) in self.strokes.iter().enumerate() {
@@ -122,26 +108,18 @@ impl Prompts {
                 for y in range(1, height) {
                     for x in range(0, width) {
                         if segment_distance([x as f32, y as f32], a, b) <= radius {
-                            fixed.push(PixelSeed {
-                                index: y * width + x,
-                                keep: stroke.keep,
-                            });
+                            fixed.push(PixelSeed { index: y * width + x, keep: stroke.keep });
                         }
                     }
                 }
             }
             for &[x, y] in &stroke.points {
-                fixed.push(PixelSeed {
-                    index: pixel(y, height) * width + pixel(x, width),
-                    keep: stroke.keep,
-                });
+                fixed
+                    .push(PixelSeed { index: pixel(y, height) * width + pixel(x, width), keep: stroke.keep });
             }
         }
         for p in &self.points {
-            fixed.push(PixelSeed {
-                index: pixel(p.y, height) * width + pixel(p.x, width),
-                keep: p.keep,
-            });
+            fixed.push(PixelSeed { index: pixel(p.y, height) * width + pixel(p.x, width), keep: p.keep });
         }
         fixed
     }
@@ -151,10 +129,7 @@ impl Prompts {
         self.area.map(|b| {
             let span = |a: f32, b: f32, side: usize| {
                 let low = pixel(a, side);
-                (
-                    low,
-                    ((b * side as f32).ceil() as usize).clamp(low + 1, side),
-                )
+                (low, ((b * side as f32).ceil() as usize).clamp(low + 1, side))
             };
             let ((x0, x1), (y0, y1)) = (span(b.x0, b.x1, width), span(b.y0, b.y1, height));
             [x0, y0, x1, y1]
@@ -167,21 +142,15 @@ impl Prompts {
         for seed in self.pixels(work.width, work.height) {
             marks[graph.labels[seed.index] as usize][usize::from(seed.keep)] = true;
         }
-        let boxed = self
-            .pixel_box(work.width, work.height)
-            .map(|[x0, y0, x1, y1]| {
-                let mut share = vec![0.0f32; graph.count];
-                for y in y0..y1 {
-                    for &label in &graph.labels[y * work.width + x0..y * work.width + x1] {
-                        share[label as usize] += 1.0;
-                    }
+        let boxed = self.pixel_box(work.width, work.height).map(|[x0, y0, x1, y1]| {
+            let mut share = vec![0.0f32; graph.count];
+            for y in y0..y1 {
+                for &label in &graph.labels[y * work.width + x0..y * work.width + x1] {
+                    share[label as usize] += 1.0;
                 }
-                share
-                    .iter()
-                    .zip(&graph.area)
-                    .map(|(s, a)| s / a)
-                    .collect::<Vec<f32>>()
-            });
+            }
+            share.iter().zip(&graph.area).map(|(s, a)| s / a).collect::<Vec<f32>>()
+        });
         let fixed = (0..graph.count)
             .map(|id| match marks[id] {
                 [false, true] => 1,
@@ -190,27 +159,14 @@ impl Prompts {
                 _ => 0,
             })
             .collect();
-        let holding = |side: usize| {
-            (0..graph.count as u32)
-                .filter(|&id| marks[id as usize][side])
-                .collect()
-        };
-        RegionSeeds {
-            fixed,
-            wanted: holding(1),
-            refused: holding(0),
-            boxed,
-        }
+        let holding = |side: usize| (0..graph.count as u32).filter(|&id| marks[id as usize][side]).collect();
+        RegionSeeds { fixed, wanted: holding(1), refused: holding(0), boxed }
     }
 }
 
 fn segment_distance(p: [f32; 2], a: [f32; 2], b: [f32; 2]) -> f32 {
     let (ab, ap) = ([b[0] - a[0], b[1] - a[1]], [p[0] - a[0], p[1] - a[1]]);
     let long = ab[0] * ab[0] + ab[1] * ab[1];
-    let t = if long > 0.0 {
-        ((ap[0] * ab[0] + ap[1] * ab[1]) / long).clamp(0.0, 1.0)
-    } else {
-        0.0
-    };
+    let t = if long > 0.0 { ((ap[0] * ab[0] + ap[1] * ab[1]) / long).clamp(0.0, 1.0) } else { 0.0 };
     (ap[0] - t * ab[0]).hypot(ap[1] - t * ab[1])
 }

@@ -65,9 +65,7 @@ impl RegionGraph {
             }
             fill(&mut histogram[id], work, i, x, y);
             let mut meet = |other: u32, strength: f32| {
-                let entry = borders
-                    .entry((label.min(other), label.max(other)))
-                    .or_default();
+                let entry = borders.entry((label.min(other), label.max(other))).or_default();
                 entry.0 += 1.0;
                 entry.1 += strength;
             };
@@ -94,30 +92,14 @@ impl RegionGraph {
         }
         let borders: Vec<Border> = borders
             .into_iter()
-            .map(|((a, b), (length, sum))| Border {
-                a,
-                b,
-                length,
-                strength: sum / length,
-            })
+            .map(|((a, b), (length, sum))| Border { a, b, length, strength: sum / length })
             .collect();
         let mut around = vec![Vec::new(); count];
         for (k, border) in borders.iter().enumerate() {
             around[border.a as usize].push((border.b, k as u32));
             around[border.b as usize].push((border.a, k as u32));
         }
-        Self {
-            labels,
-            count,
-            area,
-            centre,
-            mean,
-            samples,
-            histogram,
-            frame,
-            borders,
-            around,
-        }
+        Self { labels, count, area, centre, mean, samples, histogram, frame, borders, around }
     }
 }
 
@@ -151,13 +133,7 @@ pub(super) fn chi_squared(a: &Histogram, b: &Histogram) -> f32 {
     0.5 * a
         .iter()
         .zip(b)
-        .map(|(&p, &q)| {
-            if p + q > 0.0 {
-                (p - q) * (p - q) / (p + q)
-            } else {
-                0.0
-            }
-        })
+        .map(|(&p, &q)| if p + q > 0.0 { (p - q) * (p - q) / (p + q) } else { 0.0 })
         .sum::<f32>()
 }
 
@@ -183,10 +159,7 @@ impl Eq for Merge {}
 
 impl Ord for Merge {
     fn cmp(&self, other: &Self) -> Ordering {
-        other
-            .cost
-            .total_cmp(&self.cost)
-            .then_with(|| (other.a, other.b).cmp(&(self.a, self.b)))
+        other.cost.total_cmp(&self.cost).then_with(|| (other.a, other.b).cmp(&(self.a, self.b)))
     }
 }
 
@@ -221,10 +194,7 @@ impl MergeTree {
                     mean: &[[f32; 3]]| {
             let boundary = link.1 / link.0;
             let looks = chi_squared(&histogram[a], &histogram[b]);
-            let colour: f32 = (0..3)
-                .map(|k| (mean[a][k] - mean[b][k]).powi(2))
-                .sum::<f32>()
-                .sqrt();
+            let colour: f32 = (0..3).map(|k| (mean[a][k] - mean[b][k]).powi(2)).sum::<f32>().sqrt();
             let colour = 1.0 - (-colour / 25.0).exp();
             // Small pieces go first, or specks would outlive objects.
             let size = (area[a].min(area[b]) / (0.02 * total)).min(1.0).powf(0.35);
@@ -257,14 +227,9 @@ impl MergeTree {
             parent.push(u32::MAX);
             children.push([a, b]);
             height.push(price.max(height[ia]).max(height[ib]));
-            let (wa, wb) = (
-                area[ia] / (area[ia] + area[ib]),
-                area[ib] / (area[ia] + area[ib]),
-            );
+            let (wa, wb) = (area[ia] / (area[ia] + area[ib]), area[ib] / (area[ia] + area[ib]));
             area.push(area[ia] + area[ib]);
-            histogram.push(std::array::from_fn(|k| {
-                wa * histogram[ia][k] + wb * histogram[ib][k]
-            }));
+            histogram.push(std::array::from_fn(|k| wa * histogram[ia][k] + wb * histogram[ib][k]));
             mean.push(std::array::from_fn(|k| wa * mean[ia][k] + wb * mean[ib][k]));
             let mut joined = std::mem::take(&mut links[ia]);
             for (other, link) in std::mem::take(&mut links[ib]) {
@@ -287,12 +252,7 @@ impl MergeTree {
             }
             links.push(joined);
         }
-        Self {
-            leaves: n,
-            parent,
-            children,
-            height,
-        }
+        Self { leaves: n, parent, children, height }
     }
 
     /// `leaf` and everything above it, smallest first.

@@ -21,10 +21,7 @@ pub(super) fn superpixels(work: &Working, wanted: usize) -> (Vec<u32>, usize) {
     let mut centres: Vec<[f32; 5]> = Vec::with_capacity(columns * rows);
     for r in 0..rows {
         for c in 0..columns {
-            let (x, y) = (
-                (2 * c + 1) * width / (2 * columns),
-                (2 * r + 1) * height / (2 * rows),
-            );
+            let (x, y) = ((2 * c + 1) * width / (2 * columns), (2 * r + 1) * height / (2 * rows));
             let [l, a, b] = work.lab[y * width + x];
             centres.push([l, a, b, x as f32, y as f32]);
         }
@@ -32,39 +29,32 @@ pub(super) fn superpixels(work: &Working, wanted: usize) -> (Vec<u32>, usize) {
     let space = (COMPACTNESS / step).powi(2);
     let mut labels = vec![0u32; work.len()];
     for _ in 0..ROUNDS {
-        labels
-            .par_chunks_mut(width)
-            .enumerate()
-            .for_each(|(y, row)| {
-                let cy = cell_y(y);
-                for (x, label) in row.iter_mut().enumerate() {
-                    let cx = cell_x(x);
-                    let [l, a, b] = work.lab[y * width + x];
-                    let mut best = f32::MAX;
-                    // A centre can only drift about one cell, so the nine around are enough.
-                    for r in cy.saturating_sub(1)..(cy + 2).min(rows) {
-                        for c in cx.saturating_sub(1)..(cx + 2).min(columns) {
-                            let m = &centres[r * columns + c];
-                            let colour =
-                                (l - m[0]).powi(2) + (a - m[1]).powi(2) + (b - m[2]).powi(2);
-                            let place = (x as f32 - m[3]).powi(2) + (y as f32 - m[4]).powi(2);
-                            let d = colour + space * place;
-                            if d < best {
-                                best = d;
-                                *label = (r * columns + c) as u32;
-                            }
+        labels.par_chunks_mut(width).enumerate().for_each(|(y, row)| {
+            let cy = cell_y(y);
+            for (x, label) in row.iter_mut().enumerate() {
+                let cx = cell_x(x);
+                let [l, a, b] = work.lab[y * width + x];
+                let mut best = f32::MAX;
+                // A centre can only drift about one cell, so the nine around are enough.
+                for r in cy.saturating_sub(1)..(cy + 2).min(rows) {
+                    for c in cx.saturating_sub(1)..(cx + 2).min(columns) {
+                        let m = &centres[r * columns + c];
+                        let colour = (l - m[0]).powi(2) + (a - m[1]).powi(2) + (b - m[2]).powi(2);
+                        let place = (x as f32 - m[3]).powi(2) + (y as f32 - m[4]).powi(2);
+                        let d = colour + space * place;
+                        if d < best {
+                            best = d;
+                            *label = (r * columns + c) as u32;
                         }
                     }
                 }
-            });
+            }
+        });
         let mut sums = vec![([0.0f32; 5], 0.0f32); centres.len()];
         for (i, &label) in labels.iter().enumerate() {
             let (sum, n) = &mut sums[label as usize];
             let [l, a, b] = work.lab[i];
-            for (s, v) in sum
-                .iter_mut()
-                .zip([l, a, b, (i % width) as f32, (i / width) as f32])
-            {
+            for (s, v) in sum.iter_mut().zip([l, a, b, (i % width) as f32, (i / width) as f32]) {
                 *s += v;
             }
             *n += 1.0;
@@ -112,12 +102,8 @@ fn connect(work: &Working, labels: &[u32], step: f32) -> (Vec<u32>, usize) {
     let mut around: Vec<Vec<u32>> = vec![Vec::new(); sizes.len()];
     for i in 0..labels.len() {
         let (x, y) = (i % width, i / width);
-        for j in [
-            (x + 1 < width).then_some(i + 1),
-            (y + 1 < height).then_some(i + width),
-        ]
-        .into_iter()
-        .flatten()
+        for j in
+            [(x + 1 < width).then_some(i + 1), (y + 1 < height).then_some(i + width)].into_iter().flatten()
         {
             let (a, b) = (piece[i], piece[j]);
             if a != b {
@@ -139,9 +125,7 @@ fn connect(work: &Working, labels: &[u32], step: f32) -> (Vec<u32>, usize) {
         i
     };
     let smallest = (0.5 * step * step).max(1.0) as u32;
-    let mut order: Vec<u32> = (0..sizes.len() as u32)
-        .filter(|&i| sizes[i as usize] < smallest)
-        .collect();
+    let mut order: Vec<u32> = (0..sizes.len() as u32).filter(|&i| sizes[i as usize] < smallest).collect();
     order.sort_by_key(|&i| (sizes[i as usize], i));
     for id in order {
         let own = find(&mut root, id);
@@ -149,9 +133,7 @@ fn connect(work: &Working, labels: &[u32], step: f32) -> (Vec<u32>, usize) {
             continue;
         }
         let distance = |a: u32, b: u32| -> f32 {
-            (0..3)
-                .map(|k| (means[a as usize][k] - means[b as usize][k]).powi(2))
-                .sum()
+            (0..3).map(|k| (means[a as usize][k] - means[b as usize][k]).powi(2)).sum()
         };
         let mut best: Option<(f32, u32)> = None;
         for &other in &around[id as usize] {
@@ -205,15 +187,7 @@ mod tests {
     #[test]
     fn superpixels_cover_are_connected_and_follow_an_edge() {
         let (w, h) = (60u32, 40u32);
-        let rgb = (0..w * h)
-            .flat_map(|i| {
-                if i % w < 23 {
-                    [200, 30, 30]
-                } else {
-                    [20, 60, 200]
-                }
-            })
-            .collect();
+        let rgb = (0..w * h).flat_map(|i| if i % w < 23 { [200, 30, 30] } else { [20, 60, 200] }).collect();
         let work = Working::new(&Picture::new(w, h, rgb).unwrap());
         let (labels, count) = superpixels(&work, 60);
         assert!((30..=120).contains(&count), "{count}");
@@ -221,10 +195,7 @@ mod tests {
         for (i, &l) in labels.iter().enumerate() {
             sides[l as usize][usize::from(i % 60 >= 23)] = true;
         }
-        assert!(
-            sides.iter().all(|s| s[0] != s[1]),
-            "no superpixel straddles the edge"
-        );
+        assert!(sides.iter().all(|s| s[0] != s[1]), "no superpixel straddles the edge");
         for id in 0..count as u32 {
             let own: Vec<usize> = (0..labels.len()).filter(|&i| labels[i] == id).collect();
             let mut seen = vec![false; labels.len()];

@@ -8,16 +8,9 @@ fn click(x: f32, y: f32) -> ClickPoint {
 fn disc(width: u32, height: u32) -> Picture {
     let rgb = (0..width * height)
         .flat_map(|i| {
-            let (x, y) = (
-                (i % width) as f32 - 0.6 * width as f32,
-                (i / width) as f32 - 0.4 * height as f32,
-            );
+            let (x, y) = ((i % width) as f32 - 0.6 * width as f32, (i / width) as f32 - 0.4 * height as f32);
             let grain = (i * 7919 % 11) as u8;
-            if x.hypot(y) < 0.2 * height as f32 {
-                [190 + grain, 60, 50]
-            } else {
-                [60, 110 + grain, 90]
-            }
+            if x.hypot(y) < 0.2 * height as f32 { [190 + grain, 60, 50] } else { [60, 110 + grain, 90] }
         })
         .collect();
     Picture::new(width, height, rgb).unwrap()
@@ -38,63 +31,27 @@ fn one_click_selects_the_disc() {
     assert!(both as f32 / any as f32 > 0.95, "IoU {both}/{any}");
     assert!(found[0].score > 0.5, "{}", found[0].score);
     let again = cut.cut(&[click(0.6, 0.4)], None).unwrap();
-    assert!(
-        found
-            .iter()
-            .zip(&again)
-            .all(|(a, b)| a.mask == b.mask && a.score == b.score)
-    );
+    assert!(found.iter().zip(&again).all(|(a, b)| a.mask == b.mask && a.score == b.score));
 }
 
 #[test]
 fn prompts_outside_the_picture_are_refused() {
     let cut = ClickCut::new(&disc(40, 30));
-    for (x, y) in [
-        (1.01, 0.5),
-        (-0.1, 0.5),
-        (0.5, f32::NAN),
-        (f32::INFINITY, 0.0),
-    ] {
-        assert!(matches!(
-            cut.cut(&[click(x, y)], None),
-            Err(ClickError::OutsidePicture { index: 0, .. })
-        ));
+    for (x, y) in [(1.01, 0.5), (-0.1, 0.5), (0.5, f32::NAN), (f32::INFINITY, 0.0)] {
+        assert!(matches!(cut.cut(&[click(x, y)], None), Err(ClickError::OutsidePicture { index: 0, .. })));
     }
     assert_eq!(cut.cut(&[], None).unwrap_err(), ClickError::NothingWanted);
-    let no = ClickPoint {
-        x: 0.5,
-        y: 0.5,
-        keep: false,
-    };
+    let no = ClickPoint { x: 0.5, y: 0.5, keep: false };
     assert_eq!(cut.cut(&[no], None).unwrap_err(), ClickError::NothingWanted);
     assert_eq!(
         cut.cut(&[click(0.5, 0.5), no], None).unwrap_err(),
-        ClickError::Contradiction {
-            first: 0,
-            second: 1
-        }
+        ClickError::Contradiction { first: 0, second: 1 }
     );
-    let flat = BoxPrompt {
-        x0: 0.5,
-        y0: 0.1,
-        x1: 0.5,
-        y1: 0.9,
-    };
-    assert!(matches!(
-        cut.cut(&[], Some(flat)),
-        Err(ClickError::BadBox { .. })
-    ));
-    let stroke = Stroke {
-        points: vec![],
-        radius: 0.01,
-        keep: true,
-    };
+    let flat = BoxPrompt { x0: 0.5, y0: 0.1, x1: 0.5, y1: 0.9 };
+    assert!(matches!(cut.cut(&[], Some(flat)), Err(ClickError::BadBox { .. })));
+    let stroke = Stroke { points: vec![], radius: 0.01, keep: true };
     assert_eq!(
-        cut.cut_prompts(&Prompts {
-            strokes: vec![stroke],
-            ..Prompts::default()
-        })
-        .unwrap_err(),
+        cut.cut_prompts(&Prompts { strokes: vec![stroke], ..Prompts::default() }).unwrap_err(),
         ClickError::BadStroke { index: 0 }
     );
 }
@@ -102,25 +59,10 @@ fn prompts_outside_the_picture_are_refused() {
 #[test]
 fn a_box_and_a_stroke_select_the_disc_too() {
     let cut = ClickCut::new(&disc(320, 200));
-    let area = BoxPrompt {
-        x0: 0.42,
-        y0: 0.12,
-        x1: 0.78,
-        y1: 0.68,
-    };
+    let area = BoxPrompt { x0: 0.42, y0: 0.12, x1: 0.78, y1: 0.68 };
     let boxed = &cut.cut(&[], Some(area)).unwrap()[0].mask;
-    let stroke = Stroke {
-        points: vec![[0.55, 0.4], [0.65, 0.4]],
-        radius: 0.01,
-        keep: true,
-    };
-    let brushed = &cut
-        .cut_prompts(&Prompts {
-            strokes: vec![stroke],
-            ..Prompts::default()
-        })
-        .unwrap()[0]
-        .mask;
+    let stroke = Stroke { points: vec![[0.55, 0.4], [0.65, 0.4]], radius: 0.01, keep: true };
+    let brushed = &cut.cut_prompts(&Prompts { strokes: vec![stroke], ..Prompts::default() }).unwrap()[0].mask;
     let true_share = std::f64::consts::PI * 1600.0 / 64000.0;
     for mask in [boxed, brushed] {
         assert!(
@@ -139,62 +81,31 @@ fn saliency_adds_a_candidate_only_under_the_click() {
             let (x, y) = ((i % 320) as f32 - 192.0, (i / 320) as f32 - 80.0);
             if x.hypot(y) < 40.0 { 1.0 } else { 0.0 }
         });
-        Mask::new(p.width(), p.height(), alpha.collect())
-            .map_err(|e| SaliencyError::Network(Box::new(e)))
+        Mask::new(p.width(), p.height(), alpha.collect()).map_err(|e| SaliencyError::Network(Box::new(e)))
     };
     let cut = ClickCut::new(&picture).with_salient(&network).unwrap();
-    assert!(
-        cut.cut(&[click(0.6, 0.4)], None)
-            .unwrap()
-            .iter()
-            .any(|c| c.kind == CandidateKind::Salient)
-    );
-    assert!(
-        cut.cut(&[click(0.1, 0.9)], None)
-            .unwrap()
-            .iter()
-            .all(|c| c.kind != CandidateKind::Salient)
-    );
-    let wrong =
-        |_: &Picture| Mask::new(1, 1, vec![1.0]).map_err(|e| SaliencyError::Network(Box::new(e)));
-    assert!(matches!(
-        ClickCut::new(&picture).with_salient(&wrong),
-        Err(SaliencyError::Size { .. })
-    ));
+    assert!(cut.cut(&[click(0.6, 0.4)], None).unwrap().iter().any(|c| c.kind == CandidateKind::Salient));
+    assert!(cut.cut(&[click(0.1, 0.9)], None).unwrap().iter().all(|c| c.kind != CandidateKind::Salient));
+    let wrong = |_: &Picture| Mask::new(1, 1, vec![1.0]).map_err(|e| SaliencyError::Network(Box::new(e)));
+    assert!(matches!(ClickCut::new(&picture).with_salient(&wrong), Err(SaliencyError::Size { .. })));
 }
 
 #[test]
 fn degenerate_pictures_never_panic() {
-    for (w, h) in [
-        (1, 1),
-        (1, 9),
-        (9, 1),
-        (2, 2),
-        (3, 700),
-        (2000, 3),
-        (1300, 1),
-    ] {
+    for (w, h) in [(1, 1), (1, 9), (9, 1), (2, 2), (3, 700), (2000, 3), (1300, 1)] {
         for flat in [true, false] {
-            let rgb = (0..w * h * 3)
-                .map(|i| if flat { 120 } else { (i * 37 % 251) as u8 })
-                .collect();
+            let rgb = (0..w * h * 3).map(|i| if flat { 120 } else { (i * 37 % 251) as u8 }).collect();
             let cut = ClickCut::new(&Picture::new(w, h, rgb).unwrap());
             let found = cut.cut(&[click(1.0, 0.0)], None).unwrap();
             assert!(!found.is_empty());
-            assert!(found.iter().all(|c| c.mask.alpha()[w as usize - 1] > 0.5
-                && (c.mask.width(), c.mask.height()) == (w, h)));
             assert!(
-                !cut.cut(
-                    &[],
-                    Some(BoxPrompt {
-                        x0: 0.0,
-                        y0: 0.0,
-                        x1: 1.0,
-                        y1: 1.0
-                    })
-                )
-                .unwrap()
-                .is_empty()
+                found
+                    .iter()
+                    .all(|c| c.mask.alpha()[w as usize - 1] > 0.5
+                        && (c.mask.width(), c.mask.height()) == (w, h))
+            );
+            assert!(
+                !cut.cut(&[], Some(BoxPrompt { x0: 0.0, y0: 0.0, x1: 1.0, y1: 1.0 })).unwrap().is_empty()
             );
         }
     }

@@ -12,21 +12,11 @@ pub fn distance_to(set: &[bool], width: usize, height: usize) -> Vec<f32> {
     // Down and up each column, whole rows at a time.
     let mut since = vec![far; width];
     for y in 0..height {
-        sweep(
-            &mut since,
-            &set[y * width..(y + 1) * width],
-            &mut squared[y * width..(y + 1) * width],
-            far,
-        );
+        sweep(&mut since, &set[y * width..(y + 1) * width], &mut squared[y * width..(y + 1) * width], far);
     }
     since.fill(far);
     for y in (0..height).rev() {
-        sweep(
-            &mut since,
-            &set[y * width..(y + 1) * width],
-            &mut squared[y * width..(y + 1) * width],
-            far,
-        );
+        sweep(&mut since, &set[y * width..(y + 1) * width], &mut squared[y * width..(y + 1) * width], far);
     }
     let mut envelope = Envelope::new(width);
     for row in squared.chunks_exact_mut(width) {
@@ -57,11 +47,7 @@ struct Envelope {
 
 impl Envelope {
     fn new(width: usize) -> Self {
-        Self {
-            vertex: Vec::with_capacity(width),
-            start: Vec::with_capacity(width),
-            copy: vec![0.0; width],
-        }
+        Self { vertex: Vec::with_capacity(width), start: Vec::with_capacity(width), copy: vec![0.0; width] }
     }
 
     fn transform(&mut self, row: &mut [f32]) {
@@ -75,8 +61,7 @@ impl Envelope {
             let own = f64::from(value) + (x * x) as f64;
             let mut from = f64::NEG_INFINITY;
             while let (Some(&top), Some(&begin)) = (self.vertex.last(), self.start.last()) {
-                let meet = (own - f64::from(self.copy[top]) - (top * top) as f64)
-                    / (2.0 * (x - top) as f64);
+                let meet = (own - f64::from(self.copy[top]) - (top * top) as f64) / (2.0 * (x - top) as f64);
                 if meet > begin {
                     from = meet;
                     break;
@@ -130,11 +115,7 @@ pub fn feather(mask: &Mask, px: f32) -> Mask {
     let to_outside = to_set(mask, &outside);
     rewritten(mask, |i| {
         // The contour runs half a pixel from the centres on both sides of it.
-        let depth = if set[i] {
-            to_outside[i] - 0.5
-        } else {
-            0.5 - to_inside[i]
-        };
+        let depth = if set[i] { to_outside[i] - 0.5 } else { 0.5 - to_inside[i] };
         let t = (0.5 + 0.5 * depth / px).clamp(0.0, 1.0);
         t * t * (3.0 - 2.0 * t)
     })
@@ -166,11 +147,7 @@ mod tests {
             15,
             15,
             (0..225)
-                .map(|i| {
-                    f32::from(u8::from(
-                        (5..10).contains(&(i % 15)) && (5..10).contains(&(i / 15)),
-                    ))
-                })
+                .map(|i| f32::from(u8::from((5..10).contains(&(i % 15)) && (5..10).contains(&(i / 15)))))
                 .collect(),
         )
         .unwrap()

@@ -73,38 +73,22 @@ pub fn fill_holes(mask: &Mask, share: f32) -> Mask {
     let set = inside(mask);
     let most = set.iter().filter(|&&v| v).count() as f32 * share;
     let filled = filled(&set, mask.width() as usize, most as usize, &[]);
-    rewritten(mask, |i| {
-        if filled[i] && !set[i] {
-            1.0
-        } else {
-            mask.alpha()[i]
-        }
-    })
+    rewritten(mask, |i| if filled[i] && !set[i] { 1.0 } else { mask.alpha()[i] })
 }
 
 /// `set` with holes of at most `most` pixels filled, except those that hold one of `open`.
-pub(in crate::control) fn filled(
-    set: &[bool],
-    width: usize,
-    most: usize,
-    open: &[usize],
-) -> Vec<bool> {
+pub(in crate::control) fn filled(set: &[bool], width: usize, most: usize, open: &[usize]) -> Vec<bool> {
     let outside: Vec<bool> = set.iter().map(|&v| !v).collect();
     let (piece, sizes) = pieces(&outside, width);
     let height = set.len() / width;
     let mut fill: Vec<bool> = sizes.iter().map(|&s| s <= most).collect();
     for (i, &id) in piece.iter().enumerate() {
         let (x, y) = (i % width, i / width);
-        if id != u32::MAX
-            && (x == 0 || y == 0 || x + 1 == width || y + 1 == height || open.contains(&i))
-        {
+        if id != u32::MAX && (x == 0 || y == 0 || x + 1 == width || y + 1 == height || open.contains(&i)) {
             fill[id as usize] = false;
         }
     }
-    piece
-        .iter()
-        .map(|&id| id == u32::MAX || fill[id as usize])
-        .collect()
+    piece.iter().map(|&id| id == u32::MAX || fill[id as usize]).collect()
 }
 
 /// A box `[x0, y0, x1, y1]` in fractions 0..1 of the picture as a mask with exact partial pixels.
@@ -119,8 +103,7 @@ pub fn from_box(width: u32, height: u32, area: [f64; 4]) -> Result<Mask, MaskErr
         });
     }
     let cover = |i: u32, n: u32, a: f64, b: f64| {
-        ((b * f64::from(n)).min(f64::from(i + 1)) - (a * f64::from(n)).max(f64::from(i))).max(0.0)
-            as f32
+        ((b * f64::from(n)).min(f64::from(i + 1)) - (a * f64::from(n)).max(f64::from(i))).max(0.0) as f32
     };
     let columns: Vec<f32> = (0..width).map(|x| cover(x, width, x0, x1)).collect();
     let alpha = (0..height).flat_map(|y| {
@@ -132,11 +115,7 @@ pub fn from_box(width: u32, height: u32, area: [f64; 4]) -> Result<Mask, MaskErr
 
 /// Polygons with corners in fractions 0..1 of the picture, even-odd filled (a polygon inside
 /// another cuts a hole), 4 × 4 samples a pixel.
-pub fn from_polygons(
-    width: u32,
-    height: u32,
-    polygons: &[Vec<[f64; 2]>],
-) -> Result<Mask, MaskError> {
+pub fn from_polygons(width: u32, height: u32, polygons: &[Vec<[f64; 2]>]) -> Result<Mask, MaskError> {
     for (index, polygon) in polygons.iter().enumerate() {
         let bad = polygon.iter().flatten().find(|v| !(0.0..=1.0).contains(*v));
         if polygon.len() < 3 || bad.is_some() {
@@ -144,15 +123,9 @@ pub fn from_polygons(
                 Some(value) => {
                     format!("polygon {index}: expected corners in 0..1 of the picture, got {value}")
                 }
-                None => format!(
-                    "polygon {index}: expected at least 3 corners, got {}",
-                    polygon.len()
-                ),
+                None => format!("polygon {index}: expected at least 3 corners, got {}", polygon.len()),
             };
-            return Err(MaskError::Shape {
-                what: "polygons",
-                message,
-            });
+            return Err(MaskError::Shape { what: "polygons", message });
         }
     }
     let (w, h) = (width as usize, height as usize);
@@ -187,18 +160,11 @@ mod tests {
     #[test]
     fn holes_and_components() {
         let picture = ["#####....", "#...#..#.", "#...#....", "#####...."];
-        let alpha = picture
-            .concat()
-            .bytes()
-            .map(|b| if b == b'#' { 1.0 } else { 0.0 })
-            .collect();
+        let alpha = picture.concat().bytes().map(|b| if b == b'#' { 1.0 } else { 0.0 }).collect();
         let mask = Mask::new(9, 4, alpha).unwrap();
         assert_eq!(fill_holes(&mask, 1.0).alpha().iter().sum::<f32>(), 21.0);
         assert_eq!(fill_holes(&mask, 0.1).alpha(), mask.alpha());
-        assert_eq!(
-            keep_components(&mask, 0.2).alpha().iter().sum::<f32>(),
-            14.0
-        );
+        assert_eq!(keep_components(&mask, 0.2).alpha().iter().sum::<f32>(), 14.0);
         let mut set = inside(&mask);
         keep_touching(&mut set, 9, &[16]);
         assert_eq!(set.iter().filter(|&&v| v).count(), 1);
@@ -208,10 +174,7 @@ mod tests {
     fn boxes_and_polygons_agree() {
         let drawn = from_box(8, 4, [0.25, 0.25, 0.75, 1.0]).unwrap();
         let square = vec![[0.25, 0.25], [0.75, 0.25], [0.75, 1.0], [0.25, 1.0]];
-        assert_eq!(
-            drawn.alpha(),
-            from_polygons(8, 4, &[square]).unwrap().alpha()
-        );
+        assert_eq!(drawn.alpha(), from_polygons(8, 4, &[square]).unwrap().alpha());
         let half = from_box(2, 1, [0.0, 0.0, 0.75, 1.0]).unwrap();
         assert_eq!(half.alpha(), [1.0, 0.5]);
     }
