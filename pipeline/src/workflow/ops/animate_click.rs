@@ -1,0 +1,324 @@
+//! `animate.click`: regions of a photograph move as short prompts say.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{CLIP_PORTS, Checks, Input, MASK, NUMBER, NodeOp, PICTURE};
+use crate::media::{Mask, Picture};
+use crate::systems::follow_your_click::{
+    AnimateError, Animator, ClickAnimation, Ease, Hooks, Region,
+};
+use crate::workflow::context::{NodeContext, RunError};
+use crate::workflow::error::{FieldPath, Finding, ProblemKind, Segment};
+use crate::workflow::fields::{Link, Number, PortKind, yes};
+use crate::workflow::forecast::{Shape, Work};
+use crate::workflow::value::{Value, rational_fps};
+
+const EXAMPLE: &str = "say how it moves, for example \"drift to the left\"";
+
+/// Makes a clip of a photograph in which the masked things move.
+///
+/// Either `mask`, `prompt` and `magnitude` for one thing, or `regions` for several.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AnimateClick {
+    /// The photograph; frame 0 of the clip.
+    pub image: Link,
+    /// What moves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mask: Option<Link>,
+    /// How it moves, in a few words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt: Option<String>,
+    /// How far it moves, of the largest motion the model knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("minimum" = 0, "maximum" = 1))]
+    pub magnitude: Option<Number>,
+    /// Several things, each with its own words; later ones lie over earlier ones.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub regions: Vec<RegionSpec>,
+    /// Length of the clip.
+    #[serde(default = "frames")]
+    #[schemars(extend("minimum" = 2, "maximum" = 1024))]
+    pub frames: u32,
+    /// Frames per second of the clip.
+    #[serde(default = "fps")]
+    #[schemars(extend("minimum" = 1, "maximum" = 240))]
+    pub fps: f64,
+    /// Seed of the noise.
+    #[serde(default = "seed")]
+    #[schemars(extend("minimum" = 0))]
+    pub seed: u64,
+    /// Denoise steps; the model's own default when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("minimum" = 1, "maximum" = 1000))]
+    pub steps: Option<u32>,
+    /// Course of the motion over the clip.
+    #[serde(default)]
+    pub ease: Ease,
+    /// Warps the first frame along the predicted motion and denoises the rest; false is the
+    /// paper's plain path.
+    #[serde(default = "yes")]
+    pub guide: bool,
+    /// Keeps the photograph's own pixels where nothing moves and its detail where motion carries
+    /// it; false shows what the decoder gives.
+    #[serde(default = "yes")]
+    pub composite: bool,
+    /// Longer side of the frames in pixels; the photograph's own when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("minimum" = 64, "maximum" = 7680))]
+    pub size: Option<u32>,
+    /// "embedded", a folder of weights, or a hub id with revision.
+    #[serde(default = "embedded")]
+    #[schemars(length(min = 1))]
+    pub model: String,
+}
+
+/// One thing that moves.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RegionSpec {
+    /// Where it is.
+    pub mask: Link,
+    /// How it moves, in a few words.
+    pub prompt: String,
+    /// How far it moves, of the largest motion the model knows.
+    #[serde(default = "magnitude")]
+    #[schemars(extend("minimum" = 0, "maximum" = 1))]
+    pub magnitude: Number,
+}
+
+fn frames() -> u32 {
+    16
+}
+
+fn fps() -> f64 {
+    8.0
+}
+
+fn seed() -> u64 {
+    7
+}
+
+fn embedded() -> String {
+    "embedded".to_owned()
+}
+
+fn magnitude() -> Number {
+    Number::Constant(0.6)
+}
+
+fn key(name: &str) -> Segment {
+    Segment::Key(name.into())
+}
+
+impl AnimateClick {
+    /// The job with stand-ins for what only other nodes can give.
+    fn outline(&self, photo: Picture, regions: Vec<Region>) -> ClickAnimation {
+        ClickAnimation {
+            photo,
+            regions,
+            frames: self.frames as usize,
+            ease: self.ease,
+            seed: self.seed,
+            steps: self.steps.map(|steps| steps as usize),
+            guide: self.guide,
+            composite: self.composite,
+            size: self.size,
+        }
+    }
+
+    fn prompts(&self) -> Vec<(Vec<Segment>, &str)> {
+        let single = self.prompt.iter().map(|prompt| (vec![key("prompt")], prompt.as_str()));
+        let many = self.regions.iter().enumerate().map(|(index, region)| {
+            (vec![key("regions"), Segment::Index(index), key("prompt")], region.prompt.as_str())
+        });
+        single.chain(many).collect()
+    }
+
+    fn magnitude_of(
+        &self,
+        number: Option<&Number>,
+        field: &str,
+        context: &NodeContext<'_>,
+    ) -> Result<f64, RunError> {
+        let default = magnitude();
+        let number = number.unwrap_or(&default);
+        let linked = number.link().map(|_| context.number_input(field)).transpose()?;
+        let value = number.at(0.0, linked);
+        if (0.0..=1.0).contains(&value) {
+            return Ok(value);
+        }
+        Err(RunError::input(format!("{field}: expected a magnitude from 0 to 1, got {value}")))
+    }
+
+    fn gather(&self, context: &NodeContext<'_>) -> Result<Vec<Region>, RunError> {
+        let mut regions = vec![];
+        if let (Some(_), Some(prompt)) = (&self.mask, &self.prompt) {
+            regions.push(Region {
+                mask: (*context.mask_input("mask")?).clone(),
+                prompt: prompt.clone(),
+                magnitude: self.magnitude_of(self.magnitude.as_ref(), "magnitude", context)?,
+            });
+        }
+        for (index, region) in self.regions.iter().enumerate() {
+            regions.push(Region {
+                mask: (*context.mask_input(&format!("regions[{index}].mask"))?).clone(),
+                prompt: region.prompt.clone(),
+                magnitude: self.magnitude_of(
+                    Some(&region.magnitude),
+                    &format!("regions[{index}].magnitude"),
+                    context,
+                )?,
+            });
+        }
+        Ok(regions)
+    }
+}
+
+impl NodeOp for AnimateClick {
+    fn inputs(&self) -> Vec<Input<'_>> {
+        let mut inputs = vec![Input::new("image", &self.image, PICTURE)];
+        inputs.extend(self.mask.iter().map(|link| Input::new("mask", link, MASK)));
+        let single = self.magnitude.as_ref().and_then(Number::link);
+        inputs.extend(single.map(|link| Input::new("magnitude", link, NUMBER)));
+        for (index, region) in self.regions.iter().enumerate() {
+            inputs.push(Input::item("regions", index, &region.mask, MASK).then("mask"));
+            if let Some(link) = region.magnitude.link() {
+                inputs.push(Input::item("regions", index, link, NUMBER).then("magnitude"));
+            }
+        }
+        inputs
+    }
+
+    fn outputs(&self) -> &'static [(&'static str, PortKind)] {
+        CLIP_PORTS
+    }
+
+    fn check(&self, checks: &mut Checks<'_>) {
+        let single = self.mask.is_some() || self.prompt.is_some() || self.magnitude.is_some();
+        match (single, self.regions.is_empty()) {
+            (true, false) => checks.field(
+                "regions",
+                "either \"regions\" or \"mask\" with \"prompt\"",
+                "both",
+                Some("put the single mask into \"regions\" as well"),
+            ),
+            (false, true) => checks.refuse(
+                &[],
+                "\"mask\" with \"prompt\", or \"regions\"",
+                "nothing that moves",
+                Some("link \"mask\" to a mask.click and say in \"prompt\" how it moves"),
+            ),
+            (true, true) if self.mask.is_none() => {
+                checks.refuse(&[], "the field \"mask\"", "no such field", Some("link it to a mask.click"));
+            }
+            (true, true) if self.prompt.is_none() => {
+                checks.refuse(&[], "the field \"prompt\"", "no such field", Some(EXAMPLE));
+            }
+            _ => {}
+        }
+        for (at, prompt) in self.prompts() {
+            checks.words(&at, prompt, EXAMPLE);
+        }
+        let keyed = |number: &Number| matches!(number, Number::Keyed(_));
+        let refuse = |checks: &mut Checks<'_>, at: &[Segment]| {
+            let help = "use \"ease\" for the course of the motion";
+            checks.refuse(at, "one magnitude for the whole clip", "keyframes", Some(help));
+        };
+        if self.magnitude.as_ref().is_some_and(keyed) {
+            refuse(checks, &[key("magnitude")]);
+        }
+        for (index, region) in self.regions.iter().enumerate() {
+            if keyed(&region.magnitude) {
+                refuse(checks, &[key("regions"), Segment::Index(index), key("magnitude")]);
+            }
+        }
+        if self.model.trim().is_empty() {
+            checks.words(&[key("model")], &self.model, "use \"embedded\" for the model inside Kinora");
+        }
+    }
+
+    fn model(&self) -> Option<&str> {
+        Some(&self.model)
+    }
+
+    fn model_check(&self, model: &dyn Animator) -> Option<Finding> {
+        // One pixel stands for the picture: words, frames and steps are checked without one.
+        let photo = Picture::new(1, 1, vec![128; 3]).ok()?;
+        let mask = Mask::new(1, 1, vec![1.0]).ok()?;
+        let prompts = self.prompts();
+        let regions = prompts
+            .iter()
+            .map(|(_, prompt)| Region { mask: mask.clone(), prompt: (*prompt).to_owned(), magnitude: 0.0 })
+            .collect();
+        let job = self.outline(photo, regions);
+        let error = model.validate(&job).err()?;
+        let at = |at: &[Segment]| FieldPath(at.to_vec());
+        let prompt_at = |index: usize| prompts.get(index).map(|(at, _)| FieldPath(at.clone())).unwrap_or_default();
+        let finding = match &error {
+            AnimateError::PromptTooLong { index, tokens, limit, .. } => Finding::new(
+                ProblemKind::Value,
+                prompt_at(*index),
+                format!("a prompt of at most {limit} tokens"),
+                format!("{tokens} tokens"),
+            )
+            .help("shorten it; a few words about the motion work best"),
+            AnimateError::EmptyPrompt { index } => {
+                Finding::new(ProblemKind::Value, prompt_at(*index), "a text with words", "an empty text")
+                    .help(EXAMPLE)
+            }
+            AnimateError::Frames { model, max, got } => Finding::new(
+                ProblemKind::Range,
+                at(&[key("frames")]),
+                format!("2 to {max} frames, what {model} was trained for"),
+                got.to_string(),
+            )
+            .help("render fewer frames, or let the clip repeat with ease \"loop\""),
+            AnimateError::Steps { got } => {
+                Finding::new(ProblemKind::Range, at(&[key("steps")]), "1 to 1000 steps", got.to_string())
+            }
+            other => Finding::new(ProblemKind::Value, at(&[]), "a job the model can do", other.to_string()),
+        };
+        Some(finding)
+    }
+
+    fn forecast(&self, inputs: &[(String, Shape)]) -> (Shape, Work) {
+        let photo = Shape::first(inputs);
+        let longer = photo.width.max(photo.height).max(1);
+        let wanted = u64::from(self.size.unwrap_or(3840)).min(longer);
+        let shape = Shape {
+            width: photo.width * wanted / longer,
+            height: photo.height * wanted / longer,
+            frames: u64::from(self.frames),
+        };
+        (shape, Work::animate(shape, self.steps.map(u64::from)).keeping_frames(shape))
+    }
+
+    fn run(&self, context: &mut NodeContext<'_>) -> Result<Value, RunError> {
+        let photo = context.picture_input("image")?;
+        let regions = self.gather(context)?;
+        let job = self.outline((*photo).clone(), regions);
+        let model = context.engines().animator(&self.model)?;
+        model.validate(&job)?;
+        let mut writer = context.clip(rational_fps(self.fps))?;
+        let checkpoint = context.checkpoint_folder()?;
+        let hooks = Hooks {
+            progress: context.progress(),
+            node: context.node(),
+            checkpoint: checkpoint.as_deref(),
+            resume: context.resume(),
+        };
+        let report = model.animate(&job, &hooks, &mut |frame| {
+            writer.push(&frame).map_err(|error| Box::new(error) as Box<dyn std::error::Error + Send + Sync>)
+        });
+        let report = report.map_err(RunError::from)?;
+        if !report.understood.iter().any(|words| !words.is_empty()) {
+            context.notice("no known motion was recognised in the prompt; the model follows its words alone".into());
+        } else {
+            context.notice(format!("understood as: {}", report.understood.join("; ")));
+        }
+        writer.finish()
+    }
+}

@@ -1,0 +1,156 @@
+//! `video.save`: a clip into a video file.
+
+use std::path::Path;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{CLIP, Checks, FILE_PORTS, Input, NUMBER, NodeOp};
+use crate::media::{Codec, EncodeSpec, Quality, create_sink};
+use crate::workflow::context::{NodeContext, RunError};
+use crate::workflow::fields::{Link, Number, PortKind};
+use crate::workflow::forecast::{Shape, Work};
+use crate::workflow::value::{Digester, Value, rational_fps};
+
+/// Saves a clip as one file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct VideoSave {
+    /// The clip.
+    pub video: Link,
+    /// The file; its extension chooses the format.
+    #[schemars(length(min = 1))]
+    pub path: String,
+    /// The codec; the usual one of the extension when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub codec: Option<SaveCodec>,
+    /// How much detail the encoder keeps.
+    #[serde(default)]
+    pub quality: Quality,
+    /// Frames per second; the clip's own when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("minimum" = 1, "maximum" = 240))]
+    pub fps: Option<Number>,
+}
+
+/// The codecs a clip can be saved with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SaveCodec {
+    /// H.264, plays everywhere (.mp4, .mov, .mkv).
+    H264,
+    /// H.265 (.mp4, .mov, .mkv).
+    H265,
+    /// ProRes 422 HQ for editing (.mov).
+    ProRes,
+    /// VP9 (.webm, .mkv).
+    Vp9,
+    /// AV1 (.mp4, .mkv, .webm).
+    Av1,
+    /// FFV1, lossless (.mkv).
+    Ffv1,
+    /// GIF (.gif).
+    Gif,
+    /// Animated WebP (.webp).
+    Webp,
+}
+
+impl SaveCodec {
+    fn media(self) -> Codec {
+        match self {
+            Self::H264 => Codec::H264,
+            Self::H265 => Codec::H265,
+            Self::ProRes => Codec::ProRes,
+            Self::Vp9 => Codec::Vp9,
+            Self::Av1 => Codec::Av1,
+            Self::Ffv1 => Codec::Ffv1,
+            Self::Gif => Codec::Gif,
+            Self::Webp => Codec::WebpAnimation,
+        }
+    }
+}
+
+impl VideoSave {
+    fn codec(&self) -> Option<Codec> {
+        self.codec.map(SaveCodec::media).or_else(|| Codec::from_path(Path::new(&self.path)))
+    }
+}
+
+impl NodeOp for VideoSave {
+    fn inputs(&self) -> Vec<Input<'_>> {
+        let mut inputs = vec![Input::new("video", &self.video, CLIP)];
+        let fps = self.fps.as_ref().and_then(Number::link);
+        inputs.extend(fps.map(|link| Input::new("fps", link, NUMBER)));
+        inputs
+    }
+
+    fn outputs(&self) -> &'static [(&'static str, PortKind)] {
+        FILE_PORTS
+    }
+
+    fn check(&self, checks: &mut Checks<'_>) {
+        match self.codec() {
+            None | Some(Codec::PngSequence) => {
+                checks.extension(&self.path, &["mp4", "mov", "mkv", "webm", "gif", "webp"]);
+            }
+            Some(codec) => checks.extension(&self.path, codec.extensions()),
+        }
+        if matches!(self.fps, Some(Number::Keyed(_))) {
+            checks.field("fps", "one rate for the whole clip", "keyframes", None);
+        }
+    }
+
+    fn writes(&self) -> Option<&str> {
+        Some(&self.path)
+    }
+
+    fn forecast(&self, inputs: &[(String, Shape)]) -> (Shape, Work) {
+        let shape = Shape::first(inputs);
+        (shape, Work::encode(shape))
+    }
+
+    fn run(&self, context: &mut NodeContext<'_>) -> Result<Value, RunError> {
+        let dest = context.output(&self.path)?;
+        let clip = context.clip_input("video")?;
+        let fps = match &self.fps {
+            Some(number) => {
+                let linked = number.link().map(|_| context.number_input("fps")).transpose()?;
+                rational_fps(number.at(0.0, linked))
+            }
+            None => clip.fps(),
+        };
+        let codec = self
+            .codec()
+            .ok_or_else(|| RunError::input(format!("{:?} has no known video extension", self.path)))?;
+        let spec = EncodeSpec {
+            codec,
+            width: clip.width(),
+            height: clip.height(),
+            fps,
+            quality: self.quality,
+            recipe: Some(context.recipe().to_owned()),
+            overwrite: context.overwrite(),
+        };
+        save_frames(context, &clip, dest, &spec)
+    }
+}
+
+/// Streams a clip into a sink; shared with `sequence.save`.
+pub(super) fn save_frames(
+    context: &mut NodeContext<'_>,
+    clip: &crate::workflow::value::Clip,
+    dest: std::path::PathBuf,
+    spec: &EncodeSpec,
+) -> Result<Value, RunError> {
+    let mut digest = Digester::default();
+    let mut sink = create_sink(&dest, spec)?;
+    for index in 0..clip.frames() {
+        context.poll()?;
+        let frame = clip.frame(index)?;
+        digest.picture(&frame);
+        sink.write(&frame)?;
+        context.step("encode", index + 1, clip.frames());
+    }
+    sink.finish()?;
+    context.wrote(dest, clip.frames(), digest.finish())
+}
