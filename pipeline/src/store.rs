@@ -2,11 +2,8 @@
 
 pub mod assets;
 pub mod atomic;
-<<<<<<< HEAD
 pub mod hub;
-=======
 pub mod cache;
->>>>>>> fae46c0 (Read, plan, run and prove documents)
 pub mod model_source;
 pub mod model_store;
 pub mod paths;
