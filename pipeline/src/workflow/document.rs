@@ -145,6 +145,12 @@ impl Document {
         self.source.name()
     }
 
+    /// The error of one finding placed in this document's text.
+    pub(super) fn problem(&self, finding: Finding) -> DocumentError {
+        let span = span::locate(self.source.inner(), &finding.field);
+        DocumentError::new(Problem::new(finding, span, Arc::clone(&self.source)), vec![])
+    }
+
     /// The error of `findings` placed in this document's text; `None` when there are none.
     pub fn error(&self, findings: Vec<Finding>) -> Option<DocumentError> {
         let text: &str = self.source.inner();

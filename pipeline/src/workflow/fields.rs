@@ -57,7 +57,7 @@ impl Link {
 }
 
 /// Whether `name` may name a node: a letter or `_`, then letters, digits, `_` and `-`, at most 64.
-pub fn is_node_name(name: &str) -> bool {
+pub(super) fn is_node_name(name: &str) -> bool {
     let mut chars = name.chars();
     name.len() <= 64
         && chars.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_')

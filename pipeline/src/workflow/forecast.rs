@@ -103,18 +103,18 @@ impl Work {
 
 /// Measured seconds per unit of each op, shared by all processes that use a cache.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Costs {
+pub(super) struct Costs {
     ops: BTreeMap<String, f64>,
 }
 
 impl Costs {
     /// What earlier runs measured.
-    pub fn read(cache: &Cache) -> Self {
+    pub(super) fn read(cache: &Cache) -> Self {
         cache.record(COSTS).unwrap_or_default()
     }
 
     /// Seconds `work` of `op` will take, and whether that is measured.
-    pub fn seconds(&self, op: &str, work: &Work) -> (f64, bool) {
+    pub(super) fn seconds(&self, op: &str, work: &Work) -> (f64, bool) {
         match self.ops.get(op).filter(|cost| cost.is_finite() && **cost >= 0.0) {
             Some(cost) => (cost * work.units, true),
             None => (work.guess * work.units, false),
@@ -122,7 +122,7 @@ impl Costs {
     }
 
     /// Takes a measurement in.
-    pub fn learn(&mut self, op: &str, work: &Work, seconds: f64) {
+    pub(super) fn learn(&mut self, op: &str, work: &Work, seconds: f64) {
         if work.units <= 0.0 || !seconds.is_finite() {
             return;
         }
@@ -132,7 +132,7 @@ impl Costs {
     }
 
     /// Keeps the measurements; losing them only makes the next forecast a guess.
-    pub fn write(&self, cache: &Cache) {
+    pub(super) fn write(&self, cache: &Cache) {
         if let Err(error) = cache.set_record(COSTS, self) {
             tracing::debug!(%error, "measured costs were not kept");
         }
@@ -156,9 +156,9 @@ pub struct Forecast {
     pub disk_free: u64,
 }
 
-/// Memory of the machine: free and all, in bytes.
+/// Memory of the machine: free and all, in bytes; the second is 0 where it cannot be told.
 pub(super) fn memory_now() -> (u64, u64) {
-    let mut system = sysinfo::System::new();
+    let Ok(mut system) = sysinfo::System::new() else { return (u64::MAX, 0) };
     system.refresh_memory();
     (system.available_memory(), system.total_memory())
 }

@@ -105,23 +105,17 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Looks up files, models and outputs, and decides what has to run. Writes nothing.
+    /// Looks up files, models and outputs, and decides what has to run. Creates nothing but the folder
+    /// named in `out`.
     ///
     /// # Errors
     /// Each problem points at the field of the document it comes from.
     pub fn build(document: &Document, options: &RunOptions) -> Result<Self, DocumentError> {
         let fail = |findings: Vec<Finding>| document.error(findings).map_or(Ok(()), Err);
-        let roots = Roots::open(&options.folder, options.out.as_deref(), &options.assets);
-        let roots = match roots {
-            Ok(roots) => roots,
-            Err(error) => {
-                let finding =
-                    Finding::new(ProblemKind::Io, FieldPath::default(), "a folder that can be opened", error.to_string());
-                fail(vec![finding])?;
-                // `error` of one finding is always `Some`, so this is not reached.
-                return Self::build(document, options);
-            }
-        };
+        let roots = Roots::open(&options.folder, options.out.as_deref(), &options.assets).map_err(|error| {
+            let expected = "a folder that can be opened";
+            document.problem(Finding::new(ProblemKind::Io, FieldPath::default(), expected, error.to_string()))
+        })?;
         let wanted = reachable(document, options)?;
         let numeric = options.engines.numeric_path();
         let job = job_id(document.value(), roots.document(), roots.output());

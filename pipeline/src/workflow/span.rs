@@ -9,7 +9,7 @@ use std::ops::Range;
 use super::error::{FieldPath, Segment};
 
 /// The bytes of the value at `path`, or of the nearest enclosing value that is written.
-pub fn locate(text: &str, path: &FieldPath) -> Option<Range<usize>> {
+pub(super) fn locate(text: &str, path: &FieldPath) -> Option<Range<usize>> {
     let mut scan = Scanner::new(text);
     scan.blank();
     let mut best = scan.value_range()?;
@@ -28,7 +28,7 @@ pub fn locate(text: &str, path: &FieldPath) -> Option<Range<usize>> {
 }
 
 /// The bytes of the key that names the value at `path`.
-pub fn locate_key(text: &str, path: &FieldPath) -> Option<Range<usize>> {
+pub(super) fn locate_key(text: &str, path: &FieldPath) -> Option<Range<usize>> {
     let (Segment::Key(key), parent) = path.0.split_last()? else { return None };
     let mut scan = Scanner::new(text);
     scan.blank();
@@ -41,7 +41,7 @@ pub fn locate_key(text: &str, path: &FieldPath) -> Option<Range<usize>> {
 }
 
 /// The first key written twice in one object: its path and where the second one is.
-pub fn duplicate_key(text: &str) -> Option<(FieldPath, Range<usize>)> {
+pub(super) fn duplicate_key(text: &str) -> Option<(FieldPath, Range<usize>)> {
     let mut scan = Scanner::new(text);
     scan.blank();
     scan.find_duplicate(&FieldPath::default(), 0)

@@ -233,18 +233,18 @@ impl Value {
 
 /// Digest of pixels, independent of how they are encoded.
 #[derive(Debug, Default)]
-pub struct Digester(blake3::Hasher);
+pub(super) struct Digester(blake3::Hasher);
 
 impl Digester {
     /// Adds a picture.
-    pub fn picture(&mut self, picture: &Picture) {
+    pub(super) fn picture(&mut self, picture: &Picture) {
         self.0.update(&picture.width().to_le_bytes());
         self.0.update(&picture.height().to_le_bytes());
         self.0.update(picture.rgb());
     }
 
     /// Adds a mask.
-    pub fn mask(&mut self, mask: &Mask) {
+    pub(super) fn mask(&mut self, mask: &Mask) {
         self.0.update(&mask.width().to_le_bytes());
         self.0.update(&mask.height().to_le_bytes());
         mask.alpha().iter().for_each(|alpha| {
@@ -253,7 +253,7 @@ impl Digester {
     }
 
     /// The digits.
-    pub fn finish(self) -> String {
+    pub(super) fn finish(self) -> String {
         self.0.finalize().to_hex().to_string()
     }
 }

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{CLIP, Checks, FILE_PORTS, Input, NUMBER, NodeOp};
-use crate::media::{Codec, EncodeSpec, Quality, create_sink};
+use crate::media::{Codec, EncodeSpec, Quality, create_sink, crop};
 use crate::workflow::context::{NodeContext, RunError};
 use crate::workflow::fields::{Link, Number, PortKind};
 use crate::workflow::forecast::{Shape, Work};
@@ -122,16 +122,34 @@ impl NodeOp for VideoSave {
         let codec = self
             .codec()
             .ok_or_else(|| RunError::input(format!("{:?} has no known video extension", self.path)))?;
+        let (width, height) = storable(codec, clip.width(), clip.height());
+        if (width, height) != (clip.width(), clip.height()) {
+            context.notice(format!(
+                "the clip is {}x{} and this codec needs even sides; saved as {width}x{height}",
+                clip.width(),
+                clip.height()
+            ));
+        }
         let spec = EncodeSpec {
             codec,
-            width: clip.width(),
-            height: clip.height(),
+            width,
+            height,
             fps,
             quality: self.quality,
             recipe: Some(context.recipe().to_owned()),
             overwrite: context.overwrite(),
         };
         save_frames(context, &clip, dest, &spec)
+    }
+}
+
+/// The size a codec that keeps colour at half size can take: odd sides lose their last line.
+fn storable(codec: Codec, width: u32, height: u32) -> (u32, u32) {
+    let even = |side: u32| if side > 1 { side & !1 } else { side };
+    match codec {
+        Codec::H264 | Codec::H265 | Codec::Vp9 | Codec::Av1 => (even(width), even(height)),
+        Codec::ProRes => (even(width), height),
+        _ => (width, height),
     }
 }
 
@@ -146,7 +164,10 @@ pub(super) fn save_frames(
     let mut sink = create_sink(&dest, spec)?;
     for index in 0..clip.frames() {
         context.poll()?;
-        let frame = clip.frame(index)?;
+        let mut frame = clip.frame(index)?;
+        if (frame.width(), frame.height()) != (spec.width, spec.height) {
+            frame = crop(&frame, 0, 0, spec.width, spec.height);
+        }
         digest.picture(&frame);
         sink.write(&frame)?;
         context.step("encode", index + 1, clip.frames());
