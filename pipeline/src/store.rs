@@ -2,8 +2,8 @@
 
 pub mod assets;
 pub mod atomic;
-pub mod hub;
 pub mod cache;
+pub mod hub;
 pub mod model_source;
 pub mod model_store;
 pub mod paths;

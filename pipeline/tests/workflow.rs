@@ -706,7 +706,8 @@ mod properties {
                     let place = |name: &str| document.order().iter().position(|n| n == name).unwrap();
                     for (node, from) in edges.iter().enumerate() {
                         for from in from {
-                            prop_assert!(place(&format!("n{from}")) < place(&format!("n{node}")));
+                        let (earlier, later) = (place(&format!("n{from}")), place(&format!("n{node}")));
+                        prop_assert!(earlier < later);
                         }
                     }
                 }
