@@ -21,9 +21,10 @@ z = np.load(DATA + "/captions.npz")
 ids, kinds, hids, hkinds = (torch.from_numpy(z[k].astype(np.int64)).to(dev) for k in ("train_ids", "train_kinds", "held_ids", "held_kinds"))
 kinds, hkinds = kinds.float(), hkinds.float()
 text, net = TextEncoder(TextConfig()).to(dev), fd.Field(fd.FieldConfig()).to(dev)
-text.text_model.embeddings.token_embedding.weight.data.copy_(load_file(DATA + "/table.safetensors")["table"].float())
 FINE = os.path.exists(DATA + "/text_field.safetensors")   # weights of an earlier session: refine them
-if FINE:
+if not FINE:
+    text.text_model.embeddings.token_embedding.weight.data.copy_(load_file(DATA + "/table.safetensors")["table"].float())
+else:
     st = load_file(DATA + "/text_field.safetensors")
     text.load_state_dict({k[5:]: v.float() for k, v in st.items() if k.startswith("text.")})
     net.load_state_dict({k[6:]: v.float() for k, v in st.items() if k.startswith("field.")})

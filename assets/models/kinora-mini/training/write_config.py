@@ -17,7 +17,7 @@ scale = float(sys.argv[1]) if len(sys.argv) > 1 else 1.0
 shards = sorted(p.name for p in HERE.glob("unet-*.safetensors")) or [f"unet-0000{i}-of-00003.safetensors" for i in (1, 2, 3)]
 config = {
     "model": "kinora-mini", "version": 1, "frames": 16, "area": 256 * 256, "multiple_of": 8,
-    "default_steps": 4, "default_magnitude": 0.6, "timestep_scale": 1000.0, "strength_scale": 1000.0,
+    "default_steps": 1, "default_magnitude": 0.6, "timestep_scale": 1000.0, "strength_scale": 1000.0,
     "files": {"unet": shards, "autoencoder": ["autoencoder.safetensors"], "text": ["text.safetensors"],
               "field": ["field.safetensors"], "plate": ["plate.safetensors"], "tokenizer": "bpe_simple_vocab_16e6.txt.gz",
               "prompts": "prompts.json"},
