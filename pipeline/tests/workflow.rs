@@ -44,7 +44,10 @@ fn the_committed_schema_is_the_generated_one() {
         std::fs::write(&path, schema_text()).unwrap();
     }
     let committed = std::fs::read_to_string(&path).unwrap();
-    assert!(committed == schema_text(), "run KINORA_UPDATE=1 cargo nextest run -p kinora-pipeline --test workflow");
+    assert!(
+        committed == schema_text(),
+        "run KINORA_UPDATE=1 cargo nextest run -p kinora-pipeline --test workflow"
+    );
 }
 
 fn examples() -> Vec<(String, String)> {
@@ -52,7 +55,12 @@ fn examples() -> Vec<(String, String)> {
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .filter(|path| path.to_string_lossy().ends_with(".kinora.json"))
-        .map(|path| (path.file_name().unwrap().to_string_lossy().into_owned(), std::fs::read_to_string(&path).unwrap()))
+        .map(|path| {
+            (
+                path.file_name().unwrap().to_string_lossy().into_owned(),
+                std::fs::read_to_string(&path).unwrap(),
+            )
+        })
         .collect();
     found.sort();
     assert!(found.len() >= 6);
@@ -66,8 +74,13 @@ fn every_example_obeys_the_schema_and_reads() {
         let value: Value = serde_json::from_str(&text).unwrap();
         let errors: Vec<_> = validator.iter_errors(&value).map(|error| error.to_string()).collect();
         assert!(errors.is_empty(), "{name}: {errors:?}");
-        let document = Document::parse(&text, &name).unwrap_or_else(|error| panic!("{name}: {}", shown(&error)));
-        assert_eq!(serde_json::from_str::<Value>(&document.to_text()).unwrap(), value, "{name}: saved as read");
+        let document =
+            Document::parse(&text, &name).unwrap_or_else(|error| panic!("{name}: {}", shown(&error)));
+        assert_eq!(
+            serde_json::from_str::<Value>(&document.to_text()).unwrap(),
+            value,
+            "{name}: saved as read"
+        );
     }
 }
 
@@ -99,13 +112,15 @@ fn every_example_runs_with_stand_in_models() {
         let mut options = bench.options();
         options.folder = repository().join("workflows");
         options.out = Some(bench.dir.path().join("out"));
-        let report = bench.run(&text, &options, &Watch::new(None)).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let report =
+            bench.run(&text, &options, &Watch::new(None)).unwrap_or_else(|error| panic!("{name}: {error}"));
         assert!(!report.outputs.is_empty(), "{name}");
         for written in report.outputs.values() {
             assert!(written.path.exists() && written.bytes > 0, "{name}");
             assert!(receipt_path(&written.path).is_file(), "{name}");
             if !written.path.to_string_lossy().ends_with("mask.png") {
-                let recipe = read_recipe(&written.path).unwrap().unwrap_or_else(|| panic!("{name} has no recipe"));
+                let recipe =
+                    read_recipe(&written.path).unwrap().unwrap_or_else(|| panic!("{name} has no recipe"));
                 let recipe: Value = serde_json::from_str(&recipe).unwrap();
                 assert_eq!(recipe, serde_json::from_str::<Value>(&text).unwrap(), "{name}");
             }
@@ -141,7 +156,12 @@ fn an_unknown_field_names_the_nearest_and_points_at_it() {
 fn wrong_values_are_named_with_what_was_expected() {
     let cases = [
         (r#""n": { "op": "image.load" }"#, ProblemKind::MissingField, "nodes.n", "add \"path\": a text"),
-        (r#""n": { "op": "image.load", "path": 3 }"#, ProblemKind::Type, "nodes.n.path", "expected a text, found 3"),
+        (
+            r#""n": { "op": "image.load", "path": 3 }"#,
+            ProblemKind::Type,
+            "nodes.n.path",
+            "expected a text, found 3",
+        ),
         (r#""n": { "path": "a.png" }"#, ProblemKind::MissingField, "nodes.n", "the field \"op\""),
         (r#""n": "image.load""#, ProblemKind::Type, "nodes.n", "an object with an \"op\""),
         (
@@ -195,7 +215,12 @@ fn wrong_values_are_named_with_what_was_expected() {
     ];
     for (node, kind, field, says) in cases {
         let error = refused_node(node);
-        assert_eq!((error.kind(), error.first().field().as_str()), (kind, field), "{node}: {}", shown(&error));
+        assert_eq!(
+            (error.kind(), error.first().field().as_str()),
+            (kind, field),
+            "{node}: {}",
+            shown(&error)
+        );
         assert!(shown(&error).contains(says), "{node}: {}", shown(&error));
         assert!(error.first().line() == 5 && error.source_code().is_some(), "{node}");
         assert_eq!(error.class(), ErrorClass::BadInput);
@@ -212,7 +237,10 @@ fn animations_are_checked_before_anything_runs() {
         ))
     };
     for (fields, says) in [
-        (r#""mask": "@m", "prompt": """#, "nodes.n.prompt (line 4): expected a text with words, found an empty text"),
+        (
+            r#""mask": "@m", "prompt": """#,
+            "nodes.n.prompt (line 4): expected a text with words, found an empty text",
+        ),
         (r#""mask": "@m", "prompt": " \n ""#, "expected a text with words"),
         (r#""mask": "@m""#, "the field \"prompt\""),
         (r#""prompt": "up""#, "the field \"mask\""),
@@ -222,9 +250,15 @@ fn animations_are_checked_before_anything_runs() {
         (r#""mask": "@m", "prompt": "up", "magnitude": 1.5"#, "a number from 0 to 1, found 1.5"),
         (r#""mask": "@m", "prompt": "up", "magnitude": "NaN""#, "numbers must be finite"),
         (r#""mask": "@m", "prompt": "up", "magnitude": { "keys": [[0, 2]] }"#, "magnitude.keys[0][1]"),
-        (r#""mask": "@m", "prompt": "up", "magnitude": { "keys": [[0, 0.5]] }"#, "one magnitude for the whole clip"),
+        (
+            r#""mask": "@m", "prompt": "up", "magnitude": { "keys": [[0, 0.5]] }"#,
+            "one magnitude for the whole clip",
+        ),
         (r#""mask": "@m", "prompt": "up", "frames": 100000"#, "a whole number from 2 to 1024"),
-        (r#""mask": "@m", "prompt": "up", "frames": 4.5"#, "expected a whole number from 2 to 1024, found 4.5"),
+        (
+            r#""mask": "@m", "prompt": "up", "frames": 4.5"#,
+            "expected a whole number from 2 to 1024, found 4.5",
+        ),
         (r#""mask": "@m", "prompt": "up", "seed": -1"#, "of at least 0, found -1"),
         (r#""mask": "@m", "prompt": "up", "ease": "looop""#, "did you mean \"loop\"?"),
     ] {
@@ -247,7 +281,11 @@ fn animations_are_checked_before_anything_runs() {
 fn links_are_checked_for_target_port_and_kind() {
     let clip = r#""c": { "op": "video.load", "path": "a.mp4" }"#;
     for (node, kind, says) in [
-        (r#""n": { "op": "image.save", "image": "@phto", "path": "a.png" }"#, ProblemKind::Link, "did you mean \"@photo\"?"),
+        (
+            r#""n": { "op": "image.save", "image": "@phto", "path": "a.png" }"#,
+            ProblemKind::Link,
+            "did you mean \"@photo\"?",
+        ),
         (
             r#""n": { "op": "image.save", "image": "@photo.widht", "path": "a.png" }"#,
             ProblemKind::Link,
@@ -258,7 +296,11 @@ fn links_are_checked_for_target_port_and_kind() {
             ProblemKind::Port,
             "expected a picture or a mask, found \"@photo.width\", which is a number made by image.load",
         ),
-        (r#""n": { "op": "video.save", "video": "@photo", "path": "a.mp4" }"#, ProblemKind::Port, "expected a clip"),
+        (
+            r#""n": { "op": "video.save", "video": "@photo", "path": "a.mp4" }"#,
+            ProblemKind::Port,
+            "expected a clip",
+        ),
         (r#""n": { "op": "mask.combine", "masks": ["@photo"] }"#, ProblemKind::Port, "nodes.n.masks[0]"),
         (r#""n": { "op": "mask.combine", "masks": [] }"#, ProblemKind::Range, "a list of 1 to 64"),
     ] {
@@ -296,11 +338,19 @@ fn texts_that_are_no_document_are_told_apart() {
         (deep.as_str(), ProblemKind::Limit, "deep"),
         ("[]", ProblemKind::Type, "an object"),
         ("{ \"nodes\": {} }", ProblemKind::Version, "\"kinora\": 1"),
-        ("{ \"kinora\": 2, \"nodes\": { \"a\": { \"op\": \"new\" } } }", ProblemKind::Version, "newer Kinora"),
+        (
+            "{ \"kinora\": 2, \"nodes\": { \"a\": { \"op\": \"new\" } } }",
+            ProblemKind::Version,
+            "newer Kinora",
+        ),
         ("{ \"kinora\": \"1\", \"nodes\": {} }", ProblemKind::Version, "version 1"),
         ("{ \"kinora\": 1 }", ProblemKind::MissingField, "\"nodes\""),
         ("{ \"kinora\": 1, \"nodes\": [] }", ProblemKind::Type, "an object"),
-        ("{ \"kinora\": 1, \"nodes\": {}, \"node\": {} }", ProblemKind::UnknownField, "did you mean \"nodes\"?"),
+        (
+            "{ \"kinora\": 1, \"nodes\": {}, \"node\": {} }",
+            ProblemKind::UnknownField,
+            "did you mean \"nodes\"?",
+        ),
         ("{ \"kinora\": 1, \"kinora\": 1, \"nodes\": {} }", ProblemKind::Duplicate, "once"),
         ("{ \"kinora\": 1, \"nodes\": { \"a b\": {} } }", ProblemKind::Value, "a node name"),
     ] {
@@ -381,7 +431,9 @@ fn paths_stay_inside() {
     };
     let save = |path: &str| {
         let path = serde_json::to_string(path).unwrap();
-        with(&format!("{LOAD},\n\"file\": {{ \"op\": \"image.save\", \"image\": \"@photo\", \"path\": {path} }}"))
+        with(&format!(
+            "{LOAD},\n\"file\": {{ \"op\": \"image.save\", \"image\": \"@photo\", \"path\": {path} }}"
+        ))
     };
     for (text, says) in [
         (load("/etc/passwd"), "is absolute"),
@@ -617,7 +669,10 @@ fn a_receipt_is_verified_and_a_difference_is_named() {
         verify(&place, &bench.options(), &mut RunContext { progress: &watch, clock: &SystemClock::default() })
     };
     let found = check().unwrap();
-    assert!(found.holds() && found.encoded.same() && found.surroundings.iter().all(|c| c.same()), "{found:?}");
+    assert!(
+        found.holds() && found.encoded.same() && found.surroundings.iter().all(|c| c.same()),
+        "{found:?}"
+    );
 
     let photo = kinora_pipeline::media::Picture::new(32, 24, vec![9; 32 * 24 * 3]).unwrap();
     kinora_pipeline::media::write_png(&bench.shots().join("photo.png"), &photo, true).unwrap();

@@ -170,12 +170,17 @@ impl ClickCut {
         if let Some((set, score)) = self.salient_under(&pixels, &scene, &seeds, prompts) {
             // The network's answer replaces one that is nearly the same.
             found.retain(|(other, _, _)| overlap(other, &set) < 0.9);
-            found.push((set, score, Some(CandidateKind::Salient)));
+            // Once it leads, further clicks correct it instead of swapping it for another.
+            let leads = prompts.points.len() > 1 || found.first().is_none_or(|best| score >= best.1);
+            found.insert(if leads { 0 } else { found.len() }, (set, score, Some(CandidateKind::Salient)));
         }
         if found.is_empty() {
             found.push((self.fallback(&seeds, prompts), 0.05, None));
         }
-        found.sort_by(|a, b| b.1.total_cmp(&a.1));
+        // Order is preference, which weighs earlier answers too; scores never contradict it.
+        for k in 1..found.len() {
+            found[k].1 = found[k].1.min(found[k - 1].1);
+        }
         let kinds = kinds(&found);
         found
             .par_iter()
@@ -256,7 +261,7 @@ impl ClickCut {
         }
         let open: Vec<usize> = pixels.iter().filter(|p| !p.keep).map(|p| p.index).collect();
         let own = cut.iter().filter(|&&v| v).count();
-        super::mask::filled(&cut, width, (own / 300).max(6), &open)
+        super::mask::filled(&cut, width, (own / 80).max(6), &open)
     }
 
     fn salient_under(

@@ -172,8 +172,7 @@ impl Cache {
     /// [`Self::drop_checkpoint`].
     pub fn checkpoint(&self, key: &CacheKey) -> Result<PathBuf, AtomicError> {
         let path = self.root.join("checkpoints").join(&key.0);
-        std::fs::create_dir_all(&path)
-            .map_err(|source| AtomicError::from_io("create", &path, source))?;
+        std::fs::create_dir_all(&path).map_err(|source| AtomicError::from_io("create", &path, source))?;
         Ok(path)
     }
 
@@ -219,7 +218,8 @@ impl Cache {
     fn entries(&self) -> Vec<Listed> {
         let mut found = vec![];
         let shards = std::fs::read_dir(self.root.join(LAYOUT)).into_iter().flatten().flatten();
-        for entry in shards.flat_map(|shard| std::fs::read_dir(shard.path()).into_iter().flatten().flatten()) {
+        for entry in shards.flat_map(|shard| std::fs::read_dir(shard.path()).into_iter().flatten().flatten())
+        {
             let path = entry.path();
             let Ok(meta) = path.join(MANIFEST).metadata() else { continue };
             let Some(manifest) = manifest(&path) else { continue };
@@ -261,7 +261,8 @@ struct Listed {
 
 fn open(path: &Path) -> Option<Arc<Entry>> {
     let manifest = path.join(MANIFEST);
-    let held = File::options().read(true).write(true).open(&manifest).or_else(|_| File::open(&manifest)).ok()?;
+    let held =
+        File::options().read(true).write(true).open(&manifest).or_else(|_| File::open(&manifest)).ok()?;
     // Failing to lock (no locks on this file system) only loses the protection from prune.
     let _ = held.try_lock_shared();
     Some(Arc::new(Entry { path: path.to_path_buf(), _held: held }))

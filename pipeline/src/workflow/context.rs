@@ -46,11 +46,7 @@ pub enum RunError {
     Bug(String),
     /// The node at which it happened.
     #[error("{node} ({op}): {source}")]
-    At {
-        node: String,
-        op: &'static str,
-        source: Box<RunError>,
-    },
+    At { node: String, op: &'static str, source: Box<RunError> },
 }
 
 impl From<AnimateError> for RunError {
@@ -136,7 +132,10 @@ pub struct NodeContext<'a> {
 
 impl std::fmt::Debug for NodeContext<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("NodeContext").field("node", &self.node).field("inputs", &self.inputs).finish_non_exhaustive()
+        f.debug_struct("NodeContext")
+            .field("node", &self.node)
+            .field("inputs", &self.inputs)
+            .finish_non_exhaustive()
     }
 }
 

@@ -74,8 +74,12 @@ impl Document {
             }
         };
         if let Some((path, range)) = span::duplicate_key(text) {
-            let finding =
-                Finding::new(ProblemKind::Duplicate, path, "each field once", "a second one of the same name");
+            let finding = Finding::new(
+                ProblemKind::Duplicate,
+                path,
+                "each field once",
+                "a second one of the same name",
+            );
             return Err(placed(finding, Some(range)));
         }
         let set_paths = overrides::apply(&mut value, sets).map_err(|finding| placed(finding, None))?;
@@ -197,7 +201,12 @@ fn check_frame(value: &Value) -> Vec<Finding> {
     let root = FieldPath::default();
     let Value::Object(object) = value else {
         let found = shape::describe_value(value);
-        return vec![Finding::new(ProblemKind::Type, root, "an object { \"kinora\": 1, \"nodes\": … }", found)];
+        return vec![Finding::new(
+            ProblemKind::Type,
+            root,
+            "an object { \"kinora\": 1, \"nodes\": … }",
+            found,
+        )];
     };
     let field = root.key("kinora");
     match object.get("kinora") {

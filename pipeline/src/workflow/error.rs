@@ -268,11 +268,8 @@ impl Diagnostic for Problem {
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
         let span = self.span.clone()?;
-        let label = LabeledSpan::new(
-            Some(format!("expected {}", self.finding.expected)),
-            span.start,
-            span.len(),
-        );
+        let label =
+            LabeledSpan::new(Some(format!("expected {}", self.finding.expected)), span.start, span.len());
         Some(Box::new(std::iter::once(label)))
     }
 }

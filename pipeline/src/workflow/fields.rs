@@ -236,8 +236,7 @@ mod tests {
 
     #[test]
     fn keys_hold_outside_and_ease_between() {
-        let mut keys =
-            Keyframes { keys: vec![(1.0, 0.0), (3.0, 8.0), (3.5, 4.0)], ease: KeyEase::Linear };
+        let mut keys = Keyframes { keys: vec![(1.0, 0.0), (3.0, 8.0), (3.5, 4.0)], ease: KeyEase::Linear };
         let at = |keys: &Keyframes| [0.0, 1.5, 2.0, 3.25, 9.0].map(|t| keys.at(t));
         assert_eq!(at(&keys), [0.0, 2.0, 4.0, 6.0, 4.0]);
         keys.ease = KeyEase::Smooth;

@@ -69,7 +69,12 @@ pub struct Work {
 impl Work {
     /// Reading pictures.
     pub fn decode(shape: Shape) -> Self {
-        Self { units: shape.megapixels(), guess: 0.05, memory: shape.pixels() * 8, disk: shape.pixels() * KEPT_BYTES }
+        Self {
+            units: shape.megapixels(),
+            guess: 0.05,
+            memory: shape.pixels() * 8,
+            disk: shape.pixels() * KEPT_BYTES,
+        }
     }
 
     /// Writing pictures or a clip.

@@ -64,8 +64,10 @@ pub(super) fn canonical(value: &Value) -> String {
         Value::Object(object) => {
             let sorted: BTreeMap<&String, String> =
                 object.iter().map(|(key, inner)| (key, canonical(inner))).collect();
-            let fields: Vec<String> =
-                sorted.into_iter().map(|(key, inner)| format!("{}:{inner}", Value::from(key.as_str()))).collect();
+            let fields: Vec<String> = sorted
+                .into_iter()
+                .map(|(key, inner)| format!("{}:{inner}", Value::from(key.as_str())))
+                .collect();
             format!("{{{}}}", fields.join(","))
         }
         Value::Array(items) => format!("[{}]", items.iter().map(canonical).collect::<Vec<_>>().join(",")),

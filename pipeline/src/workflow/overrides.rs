@@ -40,8 +40,11 @@ fn apply_one(document: &mut Value, set: &str) -> Result<FieldPath, Finding> {
         return Err(wrong(", which names no parameter".into()));
     }
     let value = serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.to_owned()));
-    let known: Vec<String> =
-        document.get("nodes").and_then(Value::as_object).map(|nodes| nodes.keys().cloned().collect()).unwrap_or_default();
+    let known: Vec<String> = document
+        .get("nodes")
+        .and_then(Value::as_object)
+        .map(|nodes| nodes.keys().cloned().collect())
+        .unwrap_or_default();
     let mut at = document;
     let last = path.0.len() - 1;
     for (depth, segment) in path.0.iter().enumerate() {
@@ -83,7 +86,8 @@ mod tests {
     #[test]
     fn values_are_json_or_text() {
         let mut value = document();
-        let sets = ["shot.frames=8", "shot.prompt=drift to the left", "boat.points[0].x=0.5", "shot.guide=false"];
+        let sets =
+            ["shot.frames=8", "shot.prompt=drift to the left", "boat.points[0].x=0.5", "shot.guide=false"];
         let paths = apply(&mut value, &sets.map(str::to_owned)).unwrap();
         assert_eq!(paths[2].to_string(), "nodes.boat.points[0].x");
         assert_eq!(value["nodes"]["shot"]["frames"], json!(8));

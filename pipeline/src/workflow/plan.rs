@@ -42,7 +42,10 @@ pub struct RunOptions {
 
 impl std::fmt::Debug for RunOptions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RunOptions").field("folder", &self.folder).field("out", &self.out).finish_non_exhaustive()
+        f.debug_struct("RunOptions")
+            .field("folder", &self.folder)
+            .field("out", &self.out)
+            .finish_non_exhaustive()
     }
 }
 
@@ -112,10 +115,16 @@ impl Plan {
     /// Each problem points at the field of the document it comes from.
     pub fn build(document: &Document, options: &RunOptions) -> Result<Self, DocumentError> {
         let fail = |findings: Vec<Finding>| document.error(findings).map_or(Ok(()), Err);
-        let roots = Roots::open(&options.folder, options.out.as_deref(), &options.assets).map_err(|error| {
-            let expected = "a folder that can be opened";
-            document.problem(Finding::new(ProblemKind::Io, FieldPath::default(), expected, error.to_string()))
-        })?;
+        let roots =
+            Roots::open(&options.folder, options.out.as_deref(), &options.assets).map_err(|error| {
+                let expected = "a folder that can be opened";
+                document.problem(Finding::new(
+                    ProblemKind::Io,
+                    FieldPath::default(),
+                    expected,
+                    error.to_string(),
+                ))
+            })?;
         let wanted = reachable(document, options)?;
         let numeric = options.engines.numeric_path();
         let job = job_id(document.value(), roots.document(), roots.output());
@@ -132,14 +141,26 @@ impl Plan {
             costs: Costs::read(&options.cache),
             numeric: &numeric,
         };
-        let mut steps: Vec<PlanStep> =
-            document.order().iter().filter(|name| wanted.contains(*name)).filter_map(|name| builder.step(name)).collect();
+        let mut steps: Vec<PlanStep> = document
+            .order()
+            .iter()
+            .filter(|name| wanted.contains(*name))
+            .filter_map(|name| builder.step(name))
+            .collect();
         let (findings, costs) = (builder.findings, builder.costs);
         fail(findings)?;
         mark_needed(&mut steps);
         let forecast = forecast(&steps, &costs, &options.cache);
         fail(too_much(&forecast))?;
-        Ok(Self { document: document.clone(), options: options.clone(), roots, steps, forecast, job, numeric })
+        Ok(Self {
+            document: document.clone(),
+            options: options.clone(),
+            roots,
+            steps,
+            forecast,
+            job,
+            numeric,
+        })
     }
 
     /// The steps, each after those it needs.
@@ -169,7 +190,11 @@ fn reachable(document: &Document, options: &RunOptions) -> Result<HashSet<String
     let mut wanted: Vec<String> = vec![];
     match &options.targets {
         None => wanted.extend(
-            document.nodes().iter().filter(|(_, node)| node.op.get().writes().is_some()).map(|(name, _)| name.clone()),
+            document
+                .nodes()
+                .iter()
+                .filter(|(_, node)| node.op.get().writes().is_some())
+                .map(|(name, _)| name.clone()),
         ),
         Some(targets) => {
             for target in targets {
@@ -177,7 +202,12 @@ fn reachable(document: &Document, options: &RunOptions) -> Result<HashSet<String
                     wanted.push(target.clone());
                 } else {
                     let found = format!("no node \"{target}\"");
-                    findings.push(Finding::new(ProblemKind::Link, FieldPath::default(), "a node to render", found));
+                    findings.push(Finding::new(
+                        ProblemKind::Link,
+                        FieldPath::default(),
+                        "a node to render",
+                        found,
+                    ));
                 }
             }
         }
@@ -223,9 +253,7 @@ impl Builder<'_> {
         let mut shapes: Vec<(String, Shape)> = op
             .inputs()
             .iter()
-            .map(|input| {
-                (input.name(), self.shapes.get(&input.link.node).copied().unwrap_or(Shape::USUAL))
-            })
+            .map(|input| (input.name(), self.shapes.get(&input.link.node).copied().unwrap_or(Shape::USUAL)))
             .collect();
         let mut file_digest = None;
         if let Some(path) = op.reads() {
@@ -235,7 +263,12 @@ impl Builder<'_> {
                 Ok(digest) => file_digest = Some(digest),
                 Err(error) => {
                     let found = format!("{path:?}: {error}");
-                    self.findings.push(Finding::new(ProblemKind::Io, field.key("path"), "a readable file", found));
+                    self.findings.push(Finding::new(
+                        ProblemKind::Io,
+                        field.key("path"),
+                        "a readable file",
+                        found,
+                    ));
                 }
             }
         }
@@ -257,7 +290,8 @@ impl Builder<'_> {
                         ErrorClass::Io => ProblemKind::Io,
                         _ => ProblemKind::Value,
                     };
-                    let finding = Finding::new(kind, field.key("model"), "a model that can be used", error.to_string());
+                    let finding =
+                        Finding::new(kind, field.key("model"), "a model that can be used", error.to_string());
                     self.findings.push(finding.help("\"embedded\" is the model inside Kinora"));
                 }
             }
@@ -283,7 +317,11 @@ impl Builder<'_> {
         let inputs = op
             .inputs()
             .iter()
-            .map(|input| Source { field: input.name(), node: input.link.node.clone(), port: input.link.port.clone() })
+            .map(|input| Source {
+                field: input.name(),
+                node: input.link.node.clone(),
+                port: input.link.port.clone(),
+            })
             .collect();
         let (seconds, _) = self.costs.seconds(node.op.name(), &work);
         Some(PlanStep {
@@ -315,7 +353,12 @@ impl Builder<'_> {
         let full = self.roots.plan_output(path).map_err(|error| self.path_problem(field, &error)).ok()?;
         if let Some(other) = self.outputs.insert(full.clone(), name.to_owned()) {
             let found = format!("the path \"{other}\" writes to as well");
-            self.findings.push(Finding::new(ProblemKind::Value, field.key("path"), "a path of its own", found));
+            self.findings.push(Finding::new(
+                ProblemKind::Value,
+                field.key("path"),
+                "a path of its own",
+                found,
+            ));
         }
         if !full.exists() {
             return Some((Some(full), false, self.options.force));
@@ -332,7 +375,9 @@ impl Builder<'_> {
                 "a path where nothing is yet",
                 format!("{} exists already", full.display()),
             );
-            self.findings.push(finding.help("pass --force to replace it, --out to write elsewhere, or name another file"));
+            self.findings.push(
+                finding.help("pass --force to replace it, --out to write elsewhere, or name another file"),
+            );
         }
         Some((Some(full), false, true))
     }
@@ -348,7 +393,8 @@ impl Builder<'_> {
 fn proved(output: &Path, key: &CacheKey) -> bool {
     let Ok(receipt) = Receipt::read(&receipt_path(output)) else { return false };
     receipt.key() == Some(key)
-        && measure(output).is_ok_and(|(bytes, digest)| (bytes, digest) == (receipt.output.bytes, receipt.output.blake3))
+        && measure(output)
+            .is_ok_and(|(bytes, digest)| (bytes, digest) == (receipt.output.bytes, receipt.output.blake3))
 }
 
 fn mark_needed(steps: &mut [PlanStep]) {

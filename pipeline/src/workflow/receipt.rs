@@ -100,11 +100,15 @@ impl Receipt {
         let wrong = |what: String| RunError::input(format!("{}: {what}", path.display()));
         let meta = path.metadata().map_err(|error| wrong(format!("cannot be read: {error}")))?;
         if !meta.is_file() || meta.len() > MAX_BYTES {
-            return Err(wrong(format!("expected a receipt of at most {MAX_BYTES} bytes, found {}", meta.len())));
+            return Err(wrong(format!(
+                "expected a receipt of at most {MAX_BYTES} bytes, found {}",
+                meta.len()
+            )));
         }
-        let text = std::fs::read_to_string(path).map_err(|error| wrong(format!("cannot be read: {error}")))?;
-        let value: Value =
-            serde_json::from_str(&text).map_err(|error| wrong(format!("expected a receipt, found {error}")))?;
+        let text =
+            std::fs::read_to_string(path).map_err(|error| wrong(format!("cannot be read: {error}")))?;
+        let value: Value = serde_json::from_str(&text)
+            .map_err(|error| wrong(format!("expected a receipt, found {error}")))?;
         match value.get("receipt").and_then(Value::as_u64) {
             Some(version) if version > u64::from(VERSION) => {
                 let what = format!("expected receipt version {VERSION}, found {version}; update Kinora");
@@ -135,7 +139,8 @@ pub(super) fn relative(from: &Path, to: &Path) -> PathBuf {
         return to.to_path_buf();
     }
     let up = from.components().skip(shared).map(|_| "..");
-    let path: PathBuf = up.map(PathBuf::from).chain(to.components().skip(shared).map(|c| c.as_os_str().into())).collect();
+    let path: PathBuf =
+        up.map(PathBuf::from).chain(to.components().skip(shared).map(|c| c.as_os_str().into())).collect();
     if path.as_os_str().is_empty() { PathBuf::from(".") } else { path }
 }
 

@@ -131,8 +131,12 @@ impl Runner<'_, '_> {
 
     /// Removes what killed processes left beside the outputs.
     fn sweep(&self) {
-        let mut folders: Vec<PathBuf> =
-            self.plan.steps.iter().filter_map(|step| step.output.as_ref()?.parent().map(PathBuf::from)).collect();
+        let mut folders: Vec<PathBuf> = self
+            .plan
+            .steps
+            .iter()
+            .filter_map(|step| step.output.as_ref()?.parent().map(PathBuf::from))
+            .collect();
         folders.sort();
         folders.dedup();
         folders.iter().for_each(|folder| {

@@ -45,7 +45,9 @@ pub fn schema() -> Value {
     let mut nodes = vec![];
     for (name, schema) in OPS.iter() {
         let mut schema = schema.clone();
-        if let Some(Value::Object(inner)) = schema.as_object_mut().and_then(|object| object.shift_remove("$defs")) {
+        if let Some(Value::Object(inner)) =
+            schema.as_object_mut().and_then(|object| object.shift_remove("$defs"))
+        {
             definitions.extend(inner);
         }
         definitions.insert((*name).to_owned(), schema);
@@ -97,7 +99,8 @@ fn add_common(schema: &mut Value, name: &str) {
     if let Some(Value::Object(own)) = object.shift_remove("properties") {
         properties.extend(own);
     }
-    properties.insert("ui".into(), json!({ "description": "The editor's own data, carried along untouched." }));
+    properties
+        .insert("ui".into(), json!({ "description": "The editor's own data, carried along untouched." }));
     object.insert("properties".into(), Value::Object(properties));
     let mut required = vec![json!("op")];
     if let Some(Value::Array(own)) = object.shift_remove("required") {

@@ -119,19 +119,18 @@ fn check_object(
         let Some(name) = name.as_str().filter(|name| !object.contains_key(*name)) else { continue };
         let wanted = properties.get(name).map(|property| describe(root, property)).unwrap_or_default();
         findings.push(
-            Finding::new(ProblemKind::MissingField, path.clone(), format!("the field \"{name}\""), "no such field")
-                .help(format!("add \"{name}\": {wanted}")),
+            Finding::new(
+                ProblemKind::MissingField,
+                path.clone(),
+                format!("the field \"{name}\""),
+                "no such field",
+            )
+            .help(format!("add \"{name}\": {wanted}")),
         );
     }
 }
 
-fn check_array(
-    root: &Value,
-    schema: &Value,
-    items: &[Value],
-    path: &FieldPath,
-    findings: &mut Vec<Finding>,
-) {
+fn check_array(root: &Value, schema: &Value, items: &[Value], path: &FieldPath, findings: &mut Vec<Finding>) {
     let bound = |name: &str| schema.get(name).and_then(Value::as_u64);
     let (min, max) = (bound("minItems"), bound("maxItems"));
     let count = items.len() as u64;
@@ -174,7 +173,12 @@ fn check_text(schema: &Value, text: &str, path: &FieldPath, findings: &mut Vec<F
     let bound = |name: &str| schema.get(name).and_then(Value::as_u64);
     let count = text.chars().count() as u64;
     if bound("minLength").is_some_and(|min| count < min) {
-        findings.push(Finding::new(ProblemKind::Value, path.clone(), "a text that is not empty", "an empty text"));
+        findings.push(Finding::new(
+            ProblemKind::Value,
+            path.clone(),
+            "a text that is not empty",
+            "an empty text",
+        ));
     } else if let Some(max) = bound("maxLength").filter(|&max| count > max) {
         findings.push(Finding::new(
             ProblemKind::Limit,
@@ -294,7 +298,9 @@ fn describe(root: &Value, schema: &Value) -> String {
     if !named.is_empty() {
         return match named.as_slice() {
             [one] => format!("\"{one}\""),
-            many => format!("one of {}", many.iter().map(|c| format!("\"{c}\"")).collect::<Vec<_>>().join(", ")),
+            many => {
+                format!("one of {}", many.iter().map(|c| format!("\"{c}\"")).collect::<Vec<_>>().join(", "))
+            }
         };
     }
     if let Some(branches) = branches(schema) {

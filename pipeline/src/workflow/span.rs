@@ -127,9 +127,7 @@ impl<'a> Scanner<'a> {
     fn enter(&mut self, segment: &Segment, start: usize) -> Option<Range<usize>> {
         self.at = start;
         match segment {
-            Segment::Key(key) => {
-                self.members(|name, _, value| (name == *key).then_some(value))
-            }
+            Segment::Key(key) => self.members(|name, _, value| (name == *key).then_some(value)),
             Segment::Index(index) => {
                 if self.peek()? != b'[' {
                     return None;

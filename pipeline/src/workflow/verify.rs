@@ -77,10 +77,12 @@ pub fn verify(
         measure(&there).map_or_else(|error| format!("cannot be read: {error}"), |(_, digest)| digest),
     );
 
-    let text = serde_json::to_string_pretty(&receipt.document).map_err(|error| RunError::bug(error.to_string()))?;
+    let text =
+        serde_json::to_string_pretty(&receipt.document).map_err(|error| RunError::bug(error.to_string()))?;
     let document = Document::parse(&text, &receipt_file.display().to_string())?;
-    let scratch = tempfile::tempdir()
-        .map_err(|source| crate::store::atomic::AtomicError::from_io("create", Path::new("a scratch folder"), source))?;
+    let scratch = tempfile::tempdir().map_err(|source| {
+        crate::store::atomic::AtomicError::from_io("create", Path::new("a scratch folder"), source)
+    })?;
     let fresh = RunOptions {
         folder: home.join(&receipt.folder),
         out: Some(scratch.path().join("out")),
@@ -100,7 +102,11 @@ pub fn verify(
     let mut surroundings = vec![
         compare("version", &receipt.kinora, env!("CARGO_PKG_VERSION").to_owned()),
         compare("device", &receipt.numeric, plan.numeric.clone()),
-        compare("platform", &receipt.platform, format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH)),
+        compare(
+            "platform",
+            &receipt.platform,
+            format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH),
+        ),
     ];
     for before in &receipt.nodes {
         let Some(step) = plan.steps().iter().find(|step| step.node == before.node) else { continue };
@@ -108,7 +114,11 @@ pub fn verify(
             [("input of", &before.file, &step.file_digest), ("weights of", &before.model, &step.model_digest)]
         {
             if let Some(digest) = before_digest {
-                surroundings.push(compare(&format!("{what} {}", before.node), digest, now.clone().unwrap_or_default()));
+                surroundings.push(compare(
+                    &format!("{what} {}", before.node),
+                    digest,
+                    now.clone().unwrap_or_default(),
+                ));
             }
         }
     }

@@ -12,7 +12,8 @@ use kinora_pipeline::systems::follow_your_click::{
     AnimateError, AnimationReport, Animator, ClickAnimation, FrameSink, Hooks,
 };
 use kinora_pipeline::workflow::{
-    Document, DocumentError, Engines, MaskQuery, Plan, RunContext, RunError, RunOptions, RunReport, SystemClock,
+    Document, DocumentError, Engines, MaskQuery, Plan, RunContext, RunError, RunOptions, RunReport,
+    SystemClock,
 };
 
 pub const MAX_TOKENS: usize = 77;

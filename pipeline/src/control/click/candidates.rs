@@ -63,33 +63,31 @@ impl Scene<'_> {
                 chosen.push(region);
             }
         }
-        let mut done: Vec<Hypothesis> =
+        let settled: Vec<Hypothesis> =
             chosen.par_iter().filter_map(|region| self.settle(region, seeds)).collect();
+        // (preference, hypothesis): the score itself stays what the region deserves.
+        let mut done: Vec<(f32, Hypothesis)> = settled.into_iter().map(|h| (h.score, h)).collect();
         if let Some(before) = before {
-            for hypothesis in &mut done {
+            for (preference, hypothesis) in &mut done {
                 let like = self.overlap(&hypothesis.inside, &before.inside);
-                hypothesis.score = (1.0 - LOYALTY) * hypothesis.score + LOYALTY * like;
+                *preference = (1.0 - LOYALTY) * hypothesis.score + LOYALTY * like;
             }
             let agrees = |id: usize| match seeds.fixed[id] {
                 0 => true,
                 side => (side == 1) == before.inside[id],
             };
             if (0..self.graph.count).all(agrees) {
-                done.push(Hypothesis { score: (before.score + LOYALTY).min(1.0), ..before.clone() });
+                done.push((before.score + LOYALTY, before.clone()));
             } else {
                 let mut patched = Vec::new();
                 self.keep(self.patched(&before.inside, seeds), seeds, &mut patched);
-                done.extend(
-                    patched
-                        .iter()
-                        .filter_map(|region| self.settle(region, seeds))
-                        .map(|h| Hypothesis { score: (h.score + 0.5 * LOYALTY).min(1.0), ..h }),
-                );
+                let settled = patched.iter().filter_map(|region| self.settle(region, seeds));
+                done.extend(settled.map(|h| (h.score + 0.5 * LOYALTY, h)));
             }
         }
-        done.sort_by(|a, b| b.score.total_cmp(&a.score));
+        done.sort_by(|a, b| b.0.total_cmp(&a.0));
         let mut offered: Vec<Hypothesis> = Vec::new();
-        for hypothesis in done {
+        for (_, hypothesis) in done {
             if offered.len() < OFFERED
                 && offered.iter().all(|o| self.overlap(&o.inside, &hypothesis.inside) < 0.9)
             {

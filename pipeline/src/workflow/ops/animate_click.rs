@@ -5,9 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{CLIP_PORTS, Checks, Input, MASK, NUMBER, NodeOp, PICTURE};
 use crate::media::{Mask, Picture};
-use crate::systems::follow_your_click::{
-    AnimateError, Animator, ClickAnimation, Ease, Hooks, Region,
-};
+use crate::systems::follow_your_click::{AnimateError, Animator, ClickAnimation, Ease, Hooks, Region};
 use crate::workflow::context::{NodeContext, RunError};
 use crate::workflow::error::{FieldPath, Finding, ProblemKind, Segment};
 use crate::workflow::fields::{Link, Number, PortKind, yes};
@@ -256,7 +254,8 @@ impl NodeOp for AnimateClick {
         let job = self.outline(photo, regions);
         let error = model.validate(&job).err()?;
         let at = |at: &[Segment]| FieldPath(at.to_vec());
-        let prompt_at = |index: usize| prompts.get(index).map(|(at, _)| FieldPath(at.clone())).unwrap_or_default();
+        let prompt_at =
+            |index: usize| prompts.get(index).map(|(at, _)| FieldPath(at.clone())).unwrap_or_default();
         let finding = match &error {
             AnimateError::PromptTooLong { index, tokens, limit, .. } => Finding::new(
                 ProblemKind::Value,
@@ -315,7 +314,9 @@ impl NodeOp for AnimateClick {
         });
         let report = report.map_err(RunError::from)?;
         if !report.understood.iter().any(|words| !words.is_empty()) {
-            context.notice("no known motion was recognised in the prompt; the model follows its words alone".into());
+            context.notice(
+                "no known motion was recognised in the prompt; the model follows its words alone".into(),
+            );
         } else {
             context.notice(format!("understood as: {}", report.understood.join("; ")));
         }

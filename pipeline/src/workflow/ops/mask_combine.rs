@@ -97,7 +97,8 @@ mod tests {
 
     #[test]
     fn hard_masks_combine_as_sets() {
-        let table = |mode: CombineMode| [(0., 0.), (1., 0.), (0., 1.), (1., 1.)].map(|(a, b)| mode.apply(a, b));
+        let table =
+            |mode: CombineMode| [(0., 0.), (1., 0.), (0., 1.), (1., 1.)].map(|(a, b)| mode.apply(a, b));
         assert_eq!(table(CombineMode::Union), [0., 1., 1., 1.]);
         assert_eq!(table(CombineMode::Intersect), [0., 0., 0., 1.]);
         assert_eq!(table(CombineMode::Subtract), [0., 1., 0., 0.]);

@@ -57,7 +57,8 @@ impl NodeOp for MaskImport {
         if self.image.is_some() {
             let picture = context.picture_input("image")?;
             if (mask.width(), mask.height()) != (picture.width(), picture.height()) {
-                let (ours, theirs) = (aspect(mask.width(), mask.height()), aspect(picture.width(), picture.height()));
+                let (ours, theirs) =
+                    (aspect(mask.width(), mask.height()), aspect(picture.width(), picture.height()));
                 if (ours / theirs).ln().abs() > 0.02 {
                     context.notice(format!(
                         "the mask is {}x{} and the picture {}x{}; the mask is stretched",

@@ -71,7 +71,8 @@ impl NodeOp for Strip {
             for column in 0..columns {
                 context.poll()?;
                 let last = clip.frames() - 1;
-                let at = if columns == 1 { last } else { (column * last + (columns - 1) / 2) / (columns - 1) };
+                let at =
+                    if columns == 1 { last } else { (column * last + (columns - 1) / 2) / (columns - 1) };
                 row.push(resize(&clip.frame(at)?, self.cell, height));
             }
             rows.push((height, row));

@@ -64,8 +64,7 @@ impl NodeOp for VideoLoad {
             context.step("frames", writer.frames(), self.frames.map_or(0, |frames| frames as usize));
         }
         if writer.frames() == 0 {
-            let message =
-                format!("{:?} has no frame at {} seconds; begin earlier", self.path, self.start);
+            let message = format!("{:?} has no frame at {} seconds; begin earlier", self.path, self.start);
             return Err(RunError::input(message));
         }
         writer.finish()
