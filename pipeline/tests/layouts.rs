@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use kinora_pipeline::nets::layouts::{
-    Checkpoint, Layout, LayoutError, MemoryFile, SafetensorsFile, TensorFile, detect, merge_motion_lora,
-    split,
+    Checkpoint, Layout, LayoutError, MemoryFile, SafetensorsFile, TensorFile, TorchFile, detect,
+    merge_motion_lora, open_checkpoint, split,
 };
 use kinora_pipeline::nets::unet_motion::{
     MotionConfig, Parameters, PerLevel, UnetMotion, UnetMotionConfig, UnetMotionInput,
@@ -379,4 +379,61 @@ fn nan_weights_are_refused_by_name() {
         let error = map.read("conv_out.bias", DType::F32, &Device::Cpu).unwrap_err().to_string();
         assert!(error.contains("conv_out.bias") && error.contains("NaN or infinite"), "{error}");
     }
+}
+
+fn tiny_ckpt() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/layouts/tiny.ckpt")
+}
+
+/// Made by `reference/torch_file.py`.
+#[test]
+fn pytorch_checkpoints_are_read_without_running_them() {
+    let file = open_checkpoint(&tiny_ckpt()).unwrap();
+    let names: Vec<_> = file.entries().keys().map(String::as_str).collect();
+    assert_eq!(names, ["module.half", "module.matrix", "module.steps", "module.view"]);
+    let matrix = file.read("module.matrix").unwrap().to_vec2::<f32>().unwrap();
+    assert_eq!(matrix, [[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]);
+    let half = file.read("module.half").unwrap();
+    assert_eq!(half.dtype(), DType::F16);
+    assert_eq!(half.to_dtype(DType::F32).unwrap().to_vec1::<f32>().unwrap(), [0.5, -2.0]);
+    assert_eq!(file.read("module.view").unwrap().to_vec2::<f32>().unwrap(), [[4.0, 5.0], [6.0, 7.0]]);
+    assert_eq!(file.read("module.steps").unwrap().to_vec1::<i64>().unwrap(), [7, -1]);
+    assert!(matches!(file.read("module.none"), Err(LayoutError::NoTensor { .. })));
+}
+
+/// No cut and no single changed byte may do worse than an error or another value.
+#[test]
+fn damaged_pytorch_checkpoints_never_panic() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.ckpt");
+    let bytes = std::fs::read(tiny_ckpt()).unwrap();
+    let mut refused = 0;
+    let mut attempt = |content: &[u8]| {
+        std::fs::write(&path, content).unwrap();
+        match TorchFile::open(&path) {
+            Ok(file) => file.entries().keys().for_each(|name| drop(file.read(name))),
+            Err(error) => {
+                refused += 1;
+                assert!(error.to_string().contains("x.ckpt"), "{error}");
+            }
+        }
+    };
+    for cut in (0..bytes.len()).step_by(7) {
+        attempt(&bytes[..cut]);
+    }
+    for at in 0..bytes.len() {
+        let mut changed = bytes.clone();
+        changed[at] ^= 0xff;
+        attempt(&changed);
+    }
+    assert!(refused > bytes.len() / 7, "{refused}");
+}
+
+#[test]
+fn what_is_neither_archive_nor_safetensors_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("old.ckpt");
+    std::fs::write(&path, b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.").unwrap();
+    let message = open_checkpoint(&path).unwrap_err().to_string();
+    assert!(message.contains("old.ckpt") && message.contains("convert it to safetensors"), "{message}");
 }

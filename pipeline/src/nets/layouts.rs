@@ -11,9 +11,11 @@ mod error;
 mod ldm;
 mod lora;
 mod motion;
+mod pickle;
 mod safetensors_file;
 mod state_map;
 mod tensor_file;
+mod torch_file;
 
 pub use combine::{Checkpoint, split};
 pub use detect::{Layout, MotionVersion, detect};
@@ -24,3 +26,4 @@ pub use motion::motion_key;
 pub use safetensors_file::SafetensorsFile;
 pub use state_map::StateMap;
 pub use tensor_file::{MemoryFile, TensorEntry, TensorFile};
+pub use torch_file::{TorchFile, open_checkpoint};

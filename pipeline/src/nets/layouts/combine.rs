@@ -67,7 +67,7 @@ impl Checkpoint {
         for key in file.entries().keys() {
             let name = unwrapped(key);
             match layout {
-                Layout::SingleFile => self.add_single_file(key, &file),
+                Layout::SingleFile => self.add_single_file(name, key, &file),
                 Layout::DiffusersVae => self.vae.insert(modern_vae(name), &file, key),
                 Layout::Text => {
                     if let Some(name) = single_file_text(name) {
@@ -129,21 +129,21 @@ impl Checkpoint {
         self.unet.overlay(unet);
     }
 
-    fn add_single_file(&mut self, key: &str, file: &Arc<dyn TensorFile>) {
-        let (map, name) = if let Some(rest) = key.strip_prefix("model.diffusion_model.") {
+    fn add_single_file(&mut self, name: &str, key: &str, file: &Arc<dyn TensorFile>) {
+        let (map, name) = if let Some(rest) = name.strip_prefix("model.diffusion_model.") {
             (&mut self.unet, single_file_unet(rest))
-        } else if let Some(rest) = key.strip_prefix("first_stage_model.") {
+        } else if let Some(rest) = name.strip_prefix("first_stage_model.") {
             if rest.starts_with("loss.") {
                 return;
             }
             (&mut self.vae, single_file_vae(rest))
-        } else if let Some(rest) = key.strip_prefix("cond_stage_model.transformer.") {
+        } else if let Some(rest) = name.strip_prefix("cond_stage_model.transformer.") {
             if rest.ends_with("position_ids") {
                 return;
             }
             (&mut self.text, single_file_text(rest))
         } else {
-            if !is_training_state(key) {
+            if !is_training_state(name) {
                 self.unknown.push(key.to_owned());
             }
             return;
