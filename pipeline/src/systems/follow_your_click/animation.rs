@@ -82,7 +82,7 @@ pub struct Hooks<'a> {
     pub progress: &'a dyn Progress,
     /// Name under which progress is reported.
     pub node: &'a str,
-    /// Where the state of the denoise loop is kept between steps, `None` to keep none.
+    /// Existing folder in which the state of the denoise loop is kept between steps, `None` to keep none.
     pub checkpoint: Option<&'a Path>,
     /// Continue from the checkpoint if there is one of this very job.
     pub resume: bool,

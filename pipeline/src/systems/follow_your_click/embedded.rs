@@ -10,5 +10,5 @@ mod load;
 mod render;
 
 pub use config::EmbeddedConfig;
-pub use load::Embedded;
+pub use load::{Embedded, Parts};
 pub use render::Rendering;

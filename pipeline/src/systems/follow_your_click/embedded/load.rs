@@ -26,6 +26,15 @@ pub struct Embedded {
     pub(super) unet: UnetMotion,
 }
 
+/// Networks of the model.
+#[derive(Debug, Clone, Copy)]
+pub struct Parts<'a> {
+    /// The denoiser.
+    pub unet: &'a UnetMotion,
+    /// Pictures to latents and back.
+    pub autoencoder: &'a AutoencoderTiny,
+}
+
 impl Embedded {
     /// Reads configuration, tokenizer and all weights of `source`; arithmetic is f32.
     ///
@@ -86,6 +95,11 @@ impl Embedded {
         }
         let digest = hash.finalize().to_hex().to_string();
         Ok(Self { config, digest, device: device.clone(), tokenizer, text, autoencoder, field, plate, unet })
+    }
+
+    /// The two networks a render spends its time in, for benchmarks.
+    pub fn parts(&self) -> Parts<'_> {
+        Parts { unet: &self.unet, autoencoder: &self.autoencoder }
     }
 
     /// What `config.json` says.

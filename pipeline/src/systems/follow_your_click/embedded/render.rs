@@ -326,8 +326,8 @@ impl Embedded {
             seed: job.seed,
             job: self.identity(job, steps),
             start: 0,
-            checkpoint: hooks.checkpoint.map(|path| CheckpointPolicy {
-                path: path.to_path_buf(),
+            checkpoint: hooks.checkpoint.map(|folder| CheckpointPolicy {
+                path: folder.join("denoise.safetensors"),
                 every: 1,
                 resume: hooks.resume,
             }),

@@ -1,0 +1,269 @@
+//! The command line: what can be asked, not how it is done.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Click a thing in a picture, say how it moves, get a clip. Offline.
+#[derive(Debug, Parser)]
+#[command(name = "kinora", version, propagate_version = true, after_help = EXAMPLES)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+
+    /// Say more on standard error; twice for debugging
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  kinora animate boat.jpg --click 0.41,0.63 --prompt \"drift to the left\" -o boat.mp4
+  kinora render workflows/single-click.kinora.json
+  kinora validate project.kinora.json
+
+Exit codes:
+  0 done   2 wrong usage   65 bad input   69 device or model missing   70 a bug in Kinora
+  74 file could not be read or written   75 try again later   130/143 interrupted, resumable";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Render a document (*.kinora.json)
+    Render(RenderArgs),
+    /// Animate one photograph without writing a document
+    Animate(AnimateArgs),
+    /// Check a document and print its plan, without rendering
+    Validate(ValidateArgs),
+    /// Print the JSON Schema of documents
+    Schema,
+    /// Show, fetch, check and remove model weights
+    #[command(subcommand)]
+    Models(ModelsCommand),
+    /// Measure a system's quality on inputs whose truth is known
+    #[command(subcommand)]
+    Eval(EvalCommand),
+    /// Time the parts of a render on this machine
+    Bench(BenchArgs),
+    /// Render again what a receipt describes and compare
+    Verify(VerifyArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RenderArgs {
+    /// The document
+    pub(crate) document: PathBuf,
+    /// Write outputs below this folder instead of the document's
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Replace a parameter, e.g. `--set shot.seed=3`; may be repeated
+    #[arg(long, value_name = "NODE.PARAM=VALUE")]
+    pub(crate) set: Vec<String>,
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+    /// Print the plan with its forecast of time, memory and disk, and stop
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// Options of every command that renders.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RunArgs {
+    /// Where to compute: auto, cpu, or cuda:N
+    #[arg(long, default_value = "auto", value_parser = parse_device)]
+    pub(crate) device: DeviceChoice,
+    /// Continue an interrupted render from its last checkpoint
+    #[arg(long)]
+    pub(crate) resume: bool,
+    /// Replace files that already exist
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// How to report progress; the default is a bar on a terminal and JSON lines elsewhere
+    #[arg(long, value_enum)]
+    pub(crate) progress: Option<ProgressStyle>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AnimateArgs {
+    /// The photograph: PNG, JPEG or WebP
+    pub(crate) photo: PathBuf,
+    /// A point on the thing that moves, as fractions of width and height; may be repeated
+    #[arg(long, value_name = "X,Y", required = true, value_parser = parse_point, allow_hyphen_values = true)]
+    pub(crate) click: Vec<(f32, f32)>,
+    /// A point that must not move; may be repeated
+    #[arg(long, value_name = "X,Y", value_parser = parse_point, allow_hyphen_values = true)]
+    pub(crate) not: Vec<(f32, f32)>,
+    /// How it moves, e.g. "drift to the left"
+    #[arg(long)]
+    pub(crate) prompt: String,
+    /// How far it moves, 0 to 1
+    #[arg(long, default_value_t = 0.6, allow_hyphen_values = true)]
+    pub(crate) magnitude: f64,
+    /// Length of the clip in frames
+    #[arg(long, default_value_t = 16)]
+    pub(crate) frames: u32,
+    /// Frames a second
+    #[arg(long, default_value_t = 8.0)]
+    pub(crate) fps: f64,
+    /// Denoise steps
+    #[arg(long)]
+    pub(crate) steps: Option<u32>,
+    /// Seed of the noise
+    #[arg(long, default_value_t = 7)]
+    pub(crate) seed: u64,
+    /// Course of the motion over the clip
+    #[arg(long, value_enum, default_value_t = EaseChoice::Linear)]
+    pub(crate) ease: EaseChoice,
+    /// Longer side of the clip in pixels; the photograph's own size by default
+    #[arg(long, value_name = "PIXELS")]
+    pub(crate) size: Option<u32>,
+    /// The clip to write; its extension chooses the format
+    #[arg(short, long, default_value = "out.mp4")]
+    pub(crate) output: PathBuf,
+    /// Also save the document that makes this clip
+    #[arg(long, value_name = "FILE")]
+    pub(crate) save_document: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum EaseChoice {
+    /// Constant speed
+    Linear,
+    /// Slow start and end
+    Smooth,
+    /// There and back, for endless play
+    Loop,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ValidateArgs {
+    /// The document
+    pub(crate) document: PathBuf,
+    /// Print the plan as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ModelsCommand {
+    /// What is known, what is installed, sizes and licences
+    List,
+    /// Download a model's files and check them
+    Pull {
+        /// A name from `models list`, or hub:OWNER/NAME@REVISION
+        model: String,
+        /// Never touch the network
+        #[arg(long)]
+        offline: bool,
+    },
+    /// Check installed files against their recorded sizes and digests
+    Verify { model: String },
+    /// Remove an installed model
+    Rm { model: String },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum EvalCommand {
+    /// Follow-Your-Click with the embedded model, against procedural clips with exact truth
+    FollowYourClick(EvalArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EvalArgs {
+    /// Folder of photographs the model never saw; the bundled held-out set by default
+    #[arg(long, value_name = "DIR")]
+    pub(crate) photos: Option<PathBuf>,
+    /// How many cases to render
+    #[arg(long, default_value_t = 207)]
+    pub(crate) cases: usize,
+    /// Denoise steps
+    #[arg(long)]
+    pub(crate) steps: Option<u32>,
+    /// Write every figure as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// Write a picture of the first cases
+    #[arg(long, value_name = "FILE")]
+    pub(crate) sheet: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    /// Write the figures as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// Repetitions; the median is reported
+    #[arg(long, default_value_t = 3)]
+    pub(crate) runs: usize,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// A *.receipt.json beside a render
+    pub(crate) receipt: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ProgressStyle {
+    Bar,
+    Jsonl,
+    None,
+}
+
+/// A compute device as asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DeviceChoice {
+    Auto,
+    Cpu,
+    Cuda(usize),
+}
+
+fn parse_device(text: &str) -> Result<DeviceChoice, String> {
+    match text {
+        "auto" => Ok(DeviceChoice::Auto),
+        "cpu" => Ok(DeviceChoice::Cpu),
+        _ => text
+            .strip_prefix("cuda:")
+            .and_then(|ordinal| ordinal.parse().ok())
+            .map(DeviceChoice::Cuda)
+            .ok_or_else(|| "expected auto, cpu, or cuda:N such as cuda:0".to_owned()),
+    }
+}
+
+/// Syntax only: whether the point lies in the picture is for the click's own check, which can say
+/// what picture it is.
+fn parse_point(text: &str) -> Result<(f32, f32), String> {
+    let expected =
+        || "expected X,Y such as 0.41,0.63 (fractions of the picture's width and height)".to_owned();
+    let (x, y) = text.split_once(',').ok_or_else(expected)?;
+    let number = |part: &str| part.trim().parse::<f32>().map_err(|_| expected());
+    Ok((number(x)?, number(y)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn points_are_two_numbers() {
+        assert_eq!(parse_point("0.5, 0.25"), Ok((0.5, 0.25)));
+        assert_eq!(parse_point("-1,2"), Ok((-1.0, 2.0)), "range is checked against the picture later");
+        for bad in ["", "0.5", "a,b", "0.5;0.5", "1,2,3"] {
+            assert!(parse_point(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn devices_are_named() {
+        assert_eq!(parse_device("cuda:2"), Ok(DeviceChoice::Cuda(2)));
+        assert!(parse_device("cuda").is_err());
+        assert!(parse_device("gpu").is_err());
+    }
+}
