@@ -38,11 +38,10 @@ struct Target {
 
 impl Target {
     fn note<T>(&self, result: std::io::Result<T>) -> std::io::Result<T> {
-        result.map_err(|error| {
+        result.inspect_err(|error| {
             let copy =
                 error.raw_os_error().map_or_else(|| error.kind().into(), std::io::Error::from_raw_os_error);
             self.error.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(copy);
-            error
         })
     }
 }
@@ -304,10 +303,10 @@ impl MediaSink for StreamSink {
         if let Some(source) = error.lock().unwrap_or_else(PoisonError::into_inner).take() {
             return Err(MediaError::write(&path, source));
         }
-        if spec.codec == super::Codec::WebpAnimation {
-            if let Some(recipe) = &spec.recipe {
-                webp_recipe::append(file.file_mut(), recipe).map_err(|e| MediaError::write(&path, e))?;
-            }
+        if spec.codec == super::Codec::WebpAnimation
+            && let Some(recipe) = &spec.recipe
+        {
+            webp_recipe::append(file.file_mut(), recipe).map_err(|e| MediaError::write(&path, e))?;
         }
         let bytes = std::fs::metadata(file.path()).map_err(|e| MediaError::write(&path, e))?.len();
         file.commit(spec.overwrite)?;
