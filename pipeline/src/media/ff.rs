@@ -166,11 +166,11 @@ impl Converter {
 
 fn table(matrix: Matrix) -> i32 {
     match matrix {
-        Matrix::Bt601 => ffi::SWS_CS_ITU601 as i32,
-        Matrix::Bt709 => ffi::SWS_CS_ITU709 as i32,
-        Matrix::Bt2020 => ffi::SWS_CS_BT2020 as i32,
-        Matrix::Smpte240 => ffi::SWS_CS_SMPTE240M as i32,
-        Matrix::Fcc => ffi::SWS_CS_FCC as i32,
+        Matrix::Bt601 => ffi::SWS_CS_ITU601,
+        Matrix::Bt709 => ffi::SWS_CS_ITU709,
+        Matrix::Bt2020 => ffi::SWS_CS_BT2020,
+        Matrix::Smpte240 => ffi::SWS_CS_SMPTE240M,
+        Matrix::Fcc => ffi::SWS_CS_FCC,
     }
 }
 

@@ -371,10 +371,10 @@ impl VideoReader {
         check_size(&self.path, &self.limits, w, h)?;
         let tags = ff::colour_tags(&self.decoded);
         let side = colour::source_side(self.decoded.format(), tags, w, h);
-        if let Some(message) = colour::notice(tags) {
-            if !self.notices.iter().any(|n| n == message) {
-                self.notice(message.to_owned());
-            }
+        if let Some(message) = colour::notice(tags)
+            && !self.notices.iter().any(|n| n == message)
+        {
+            self.notice(message.to_owned());
         }
         if self.decoded.is_interlaced() && !self.info.interlaced {
             self.info.interlaced = true;
