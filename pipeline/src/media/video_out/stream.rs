@@ -281,6 +281,9 @@ impl MediaSink for StreamSink {
             self.converted.set_pts(stamp);
             self.converted.set_color_space(ffmpeg::color::Space::BT709);
             self.converted.set_color_range(ffmpeg::color::Range::MPEG);
+            // ProRes takes these from each frame, not from the encoder's settings.
+            self.converted.set_color_primaries(ffmpeg::color::Primaries::BT709);
+            self.converted.set_color_transfer_characteristic(ffmpeg::color::TransferCharacteristic::BT709);
             self.encoder.send_frame(&self.converted)
         } else {
             self.source.set_pts(stamp);
