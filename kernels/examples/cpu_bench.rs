@@ -1,6 +1,7 @@
 //! Times the CPU kernels over the shapes of `benches/peers/cpu_peers.py`.
 //!
-//! Prints `name <tab> ms <tab> GFLOP/s`, the least of several runs. Arguments: a filter on names, or
+//! Prints `name <tab> ms <tab> GFLOP/s <tab> processor ms`: the least of several runs, and the processor
+//! time of a run, which other programs on the machine disturb less (Linux only, else 0). Arguments: a filter on names, or
 //! `--isa portable|avx2|avx512`.
 
 use std::time::Instant;
@@ -47,17 +48,27 @@ fn time(filter: &str, name: &str, flops: f64, mut f: impl FnMut() -> Result<Tens
         return Ok(());
     }
     f()?;
-    let (mut best, begun) = (f64::INFINITY, Instant::now());
-    for run in 0.. {
+    let (mut best, begun, busy) = (f64::INFINITY, Instant::now(), processor_seconds());
+    let mut runs = 0;
+    while runs < 5 || begun.elapsed().as_secs_f64() < 0.35 {
         let start = Instant::now();
         f()?;
         best = best.min(start.elapsed().as_secs_f64());
-        if run >= 4 && begun.elapsed().as_secs_f64() > 0.35 {
-            break;
-        }
+        runs += 1;
     }
-    println!("{name}\t{:.3}\t{:.1}", best * 1e3, flops / best / 1e9);
+    let busy = (processor_seconds() - busy) / f64::from(runs);
+    println!("{name}\t{:.3}\t{:.1}\t{:.3}", best * 1e3, flops / best / 1e9, busy * 1e3);
     Ok(())
+}
+
+/// Time all threads of this process have run.
+fn processor_seconds() -> f64 {
+    let Ok(tasks) = std::fs::read_dir("/proc/self/task") else { return 0.0 };
+    let nanoseconds = tasks.flatten().filter_map(|task| {
+        let text = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
+        text.split_whitespace().next()?.parse::<f64>().ok()
+    });
+    nanoseconds.sum::<f64>() / 1e9
 }
 
 fn random(dims: &[usize]) -> Result<Tensor> {
@@ -118,6 +129,12 @@ fn rows(filter: &str) -> Outcome {
         time(filter, &format!("linear {m}x{inner}->{out}"), 2.0 * (m * inner * out) as f64, || {
             layer.forward(&x)
         })?;
+    }
+    // The `gemm` crate through candle, against the same rows of the peer.
+    for (m, inner, out) in [(16384, 96, 96), (4096, 192, 192), (1024, 1024, 1024), (8192, 320, 1280)] {
+        let (x, w) = (random(&[m, inner])?, random(&[out, inner])?.t()?);
+        let flops = 2.0 * (m * inner * out) as f64;
+        time(filter, &format!("gemm crate {m}x{inner}->{out}"), flops, || Ok(x.matmul(&w)?))?;
     }
     for (m, half) in [(16384, 192), (4096, 384), (8192, 1280)] {
         let x = random(&[m, 2 * half])?;

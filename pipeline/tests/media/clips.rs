@@ -90,9 +90,7 @@ fn every_family_round_trips_with_colours_times_tags_and_recipe() {
         if case.codec == Codec::Ffv1 {
             assert_eq!(get("color_space"), "gbr");
         } else {
-            // ProRes has no field for the range: it is limited by definition.
-            let range = if case.codec == Codec::ProRes { "unknown" } else { "tv" };
-            assert_eq!(get("color_range"), range, "{:?}", case.codec);
+            assert_eq!(get("color_range"), "tv", "{:?}", case.codec);
             assert_eq!(get("color_space"), "bt709", "{:?}", case.codec);
             assert_eq!(get("color_transfer"), "bt709", "{:?}", case.codec);
         }
@@ -265,7 +263,7 @@ fn rotation_metadata_stands_frames_up() {
     let plain = folder.path().join("a.mp4");
     write(&plain, &spec(Codec::H264, 192, 128), 2);
     let upright = read_all(&plain).remove(0).1;
-    for (degrees, turns) in [("90", 3), ("180", 2), ("270", 1)] {
+    for degrees in ["90", "180", "270"] {
         let turned = folder.path().join(format!("r{degrees}.mp4"));
         // FFmpeg 5.1 names the counter-clockwise turn a player undoes.
         let tag = format!("rotate={degrees}");
@@ -310,7 +308,6 @@ fn rotation_metadata_stands_frames_up() {
         tool("ffmpeg", &args);
         let judged = Picture::new(frame.width(), frame.height(), std::fs::read(&raw).unwrap()).unwrap();
         assert!(psnr(&judged, &frame) > 22.0, "{degrees}: {}", psnr(&judged, &frame));
-        let _ = turns;
         assert!(!shown.mirrored);
     }
 }

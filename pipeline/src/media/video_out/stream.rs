@@ -83,6 +83,19 @@ pub(super) struct StreamSink {
 
 impl StreamSink {
     pub(super) fn create(path: &Path, spec: &EncodeSpec, plan: FamilyPlan) -> Result<Self, MediaError> {
+        let mut file = AtomicFile::create(path)?;
+        let writer = file.file_mut().try_clone().map_err(|e| MediaError::write(path, e))?;
+        Self::with_writer(path, spec, plan, file, writer)
+    }
+
+    /// `writer` is the open temporary of `file`, except in tests of failing disks.
+    fn with_writer(
+        path: &Path,
+        spec: &EncodeSpec,
+        plan: FamilyPlan,
+        file: AtomicFile,
+        writer: File,
+    ) -> Result<Self, MediaError> {
         let codec = ff::encoder(path, plan.encoder)?;
         let fail = |step| {
             move |error: ffmpeg::Error| MediaError::Encode {
@@ -99,12 +112,8 @@ impl StreamSink {
             "webm" => "webm",
             _ => "webp",
         };
-        let mut file = AtomicFile::create(path)?;
         let error = Arc::new(Mutex::new(None));
-        let target = Target {
-            file: file.file_mut().try_clone().map_err(|e| MediaError::write(path, e))?,
-            error: Arc::clone(&error),
-        };
+        let target = Target { file: writer, error: Arc::clone(&error) };
         // The MP4 muxer opens the file a second time, by name, to move the index to the front.
         let absolute = std::path::absolute(file.path()).map_err(|e| MediaError::write(path, e))?;
         let Some(name) = absolute.to_str() else {
@@ -272,6 +281,9 @@ impl MediaSink for StreamSink {
             self.converted.set_pts(stamp);
             self.converted.set_color_space(ffmpeg::color::Space::BT709);
             self.converted.set_color_range(ffmpeg::color::Range::MPEG);
+            // ProRes takes these from each frame, not from the encoder's settings.
+            self.converted.set_color_primaries(ffmpeg::color::Primaries::BT709);
+            self.converted.set_color_transfer_characteristic(ffmpeg::color::TransferCharacteristic::BT709);
             self.encoder.send_frame(&self.converted)
         } else {
             self.source.set_pts(stamp);
@@ -303,9 +315,7 @@ impl MediaSink for StreamSink {
         if let Some(source) = error.lock().unwrap_or_else(PoisonError::into_inner).take() {
             return Err(MediaError::write(&path, source));
         }
-        if spec.codec == super::Codec::WebpAnimation
-            && let Some(recipe) = &spec.recipe
-        {
+        if let Some(recipe) = spec.recipe.as_ref().filter(|_| spec.codec == super::Codec::WebpAnimation) {
             webp_recipe::append(file.file_mut(), recipe).map_err(|e| MediaError::write(&path, e))?;
         }
         let bytes = std::fs::metadata(file.path()).map_err(|e| MediaError::write(&path, e))?.len();
@@ -325,4 +335,48 @@ fn disk_or(
         return MediaError::write(path, source);
     }
     MediaError::Encode { path: path.to_path_buf(), step, reason: error.to_string() }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::super::families::{ffv1, h264, prores};
+    use super::super::{Codec, Quality};
+    use super::*;
+    use crate::store::atomic::AtomicError;
+
+    #[test]
+    fn a_full_disk_is_named_and_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, codec) in [("a.mp4", Codec::H264), ("a.mov", Codec::ProRes), ("a.mkv", Codec::Ffv1)] {
+            let path = folder.path().join(name);
+            let spec = EncodeSpec {
+                codec,
+                width: 64,
+                height: 64,
+                fps: (10, 1),
+                quality: Quality::Standard,
+                recipe: None,
+                overwrite: false,
+            };
+            let plan = match codec {
+                Codec::H264 => h264::plan(&spec),
+                Codec::ProRes => prores::plan(&spec),
+                _ => ffv1::plan(),
+            };
+            let file = AtomicFile::create(&path).unwrap();
+            let full = File::options().write(true).open("/dev/full").unwrap();
+            let result = StreamSink::with_writer(&path, &spec, plan, file, full).and_then(|sink| {
+                let mut sink = Box::new(sink);
+                for frame in 0..40u8 {
+                    let picture =
+                        Picture::new(64, 64, (0..64 * 64 * 3).map(|i| (i as u8) ^ frame).collect())?;
+                    sink.write(&picture)?;
+                }
+                sink.finish()
+            });
+            let error = result.unwrap_err();
+            assert!(matches!(error, MediaError::Write(AtomicError::Full { .. })), "{name}: {error}");
+            assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "{name}");
+        }
+    }
 }
