@@ -9,6 +9,7 @@ pub mod embedded;
 pub mod eval;
 pub mod guide;
 pub mod motions;
+pub mod public;
 
 pub use animation::{
     AnimateError, AnimationReport, Animator, ClickAnimation, Ease, FrameSink, Hooks, Region, frame_phases,
