@@ -1,6 +1,6 @@
 //! Every operation against naive f64 arithmetic, for every instruction set this processor has.
-
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+// Test helpers outside #[test] functions may fail loudly too.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 use candle_core::{DType, Device, Tensor};
 use kinora_kernels::*;

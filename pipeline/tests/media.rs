@@ -1,5 +1,6 @@
 //! Files in and out: every format, every tag, every kind of bad input.
-#![allow(clippy::unwrap_used, reason = "helpers of tests fail the test they serve")]
+// Test helpers outside #[test] functions may fail loudly too.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 #[path = "media/bad_input.rs"]
 mod bad_input;

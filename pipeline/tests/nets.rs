@@ -1,9 +1,10 @@
 //! Text encoders, tokenizer, autoencoders and saliency against their references
 //! (`tests/reference/nets_small.py`, `tokenizer_and_u2netp.py` and the embedded model's
 //! `export_fixtures.py`).
+// Test helpers outside #[test] functions may fail loudly too.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 // Helpers outside test functions fail by panicking too.
-#![allow(clippy::unwrap_used)]
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;

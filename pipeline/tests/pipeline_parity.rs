@@ -1,5 +1,7 @@
 //! Whole 4-step pipelines against diffusers, through the code that renders with public checkpoints, and that code as
 //! its callers use it, on tiny networks.
+// Test helpers outside #[test] functions may fail loudly too.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 use std::collections::HashMap;
 use std::path::Path;

@@ -1,4 +1,6 @@
 //! Samplers against diffusers step by step, and the denoise loop as its callers use it.
+// Test helpers outside #[test] functions may fail loudly too.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,6 @@
 //! The model store against a small HTTP server on this machine that behaves, breaks and lies as hubs do.
+// Test helpers outside #[test] functions may fail loudly too.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};

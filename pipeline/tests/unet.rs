@@ -1,7 +1,8 @@
 //! The video UNet against PyTorch: tiny networks of every kind, each named intermediate.
 //!
 //! Fixtures come from `reference/unet.py`.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::type_complexity)]
+// Test helpers outside #[test] functions may fail loudly too.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;

@@ -1,5 +1,7 @@
 //! Documents end to end: what is refused and how it is said, what runs again and what does not,
 //! what survives being stopped.
+// Test helpers outside #[test] functions may fail loudly too.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 #[path = "workflow/support.rs"]
 mod support;
