@@ -2,7 +2,13 @@
 //!
 //! Lists come from `reference/layouts.py` and `reference/full_size_keys.py`; no weights of full size are ever allocated.
 // Test helpers outside #[test] functions may fail loudly too.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::type_complexity
+)]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
