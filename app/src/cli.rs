@@ -183,9 +183,6 @@ pub(crate) struct EvalArgs {
     /// Write every figure as JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
-    /// Write a picture of the first cases
-    #[arg(long, value_name = "FILE")]
-    pub(crate) sheet: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
