@@ -16,16 +16,16 @@ use kinora_pipeline::workflow::{
     SystemClock,
 };
 
-pub const MAX_TOKENS: usize = 77;
+pub(crate) const MAX_TOKENS: usize = 77;
 
 #[derive(Default)]
-pub struct Counts {
-    pub clicks: AtomicUsize,
-    pub renders: AtomicUsize,
-    pub steps: AtomicUsize,
+pub(crate) struct Counts {
+    pub(crate) clicks: AtomicUsize,
+    pub(crate) renders: AtomicUsize,
+    pub(crate) steps: AtomicUsize,
 }
 
-pub struct Shifter {
+pub(crate) struct Shifter {
     counts: Arc<Counts>,
 }
 
@@ -118,8 +118,8 @@ impl Animator for Shifter {
 }
 
 #[derive(Default)]
-pub struct Fakes {
-    pub counts: Arc<Counts>,
+pub(crate) struct Fakes {
+    pub(crate) counts: Arc<Counts>,
 }
 
 impl Engines for Fakes {
@@ -160,18 +160,18 @@ impl Engines for Fakes {
 }
 
 /// Cancels once `after` events of stage "denoise" have come.
-pub struct Watch {
-    pub cancel: CancelToken,
-    pub after: Option<usize>,
-    pub events: std::sync::Mutex<Vec<Event>>,
+pub(crate) struct Watch {
+    pub(crate) cancel: CancelToken,
+    pub(crate) after: Option<usize>,
+    pub(crate) events: std::sync::Mutex<Vec<Event>>,
 }
 
 impl Watch {
-    pub fn new(after: Option<usize>) -> Self {
+    pub(crate) fn new(after: Option<usize>) -> Self {
         Self { cancel: CancelToken::default(), after, events: Default::default() }
     }
 
-    pub fn cached(&self) -> Vec<(String, bool)> {
+    pub(crate) fn cached(&self) -> Vec<(String, bool)> {
         let events = self.events.lock().unwrap();
         let finished = events.iter().filter_map(|event| match event {
             Event::NodeFinished { node, cached, .. } => Some((node.clone(), *cached)),
@@ -197,17 +197,17 @@ impl Progress for Watch {
 }
 
 /// A folder with a picture in it, a cache beside it, and the fakes.
-pub struct Bench {
-    pub dir: tempfile::TempDir,
-    pub engines: Arc<Fakes>,
+pub(crate) struct Bench {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) engines: Arc<Fakes>,
 }
 
-pub fn repository() -> PathBuf {
+pub(crate) fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
 }
 
 impl Bench {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let shots = dir.path().join("shots");
         std::fs::create_dir_all(&shots).unwrap();
@@ -217,11 +217,11 @@ impl Bench {
         Self { dir, engines: Arc::default() }
     }
 
-    pub fn shots(&self) -> PathBuf {
+    pub(crate) fn shots(&self) -> PathBuf {
         self.dir.path().join("shots")
     }
 
-    pub fn options(&self) -> RunOptions {
+    pub(crate) fn options(&self) -> RunOptions {
         RunOptions {
             folder: self.shots(),
             out: None,
@@ -234,11 +234,11 @@ impl Bench {
         }
     }
 
-    pub fn plan(&self, text: &str) -> Result<Plan, DocumentError> {
+    pub(crate) fn plan(&self, text: &str) -> Result<Plan, DocumentError> {
         Plan::build(&Document::parse(text, "test.kinora.json")?, &self.options())
     }
 
-    pub fn run(&self, text: &str, options: &RunOptions, watch: &Watch) -> Result<RunReport, RunError> {
+    pub(crate) fn run(&self, text: &str, options: &RunOptions, watch: &Watch) -> Result<RunReport, RunError> {
         let document = Document::parse(text, "test.kinora.json")?;
         let plan = Plan::build(&document, options)?;
         kinora_pipeline::workflow::run(
@@ -249,11 +249,11 @@ impl Bench {
 }
 
 /// A document with `node` among working ones; `node` is the fields after the op.
-pub fn with(nodes: &str) -> String {
+pub(crate) fn with(nodes: &str) -> String {
     format!("{{ \"kinora\": 1,\n  \"nodes\": {{\n    {nodes} }} }}")
 }
 
-pub const SHOT: &str = r#"{ "kinora": 1, "nodes": {
+pub(crate) const SHOT: &str = r#"{ "kinora": 1, "nodes": {
   "photo": { "op": "image.load", "path": "photo.png" },
   "thing": { "op": "mask.click", "image": "@photo", "points": [{ "x": 0.5, "y": 0.5 }] },
   "shot": { "op": "animate.click", "image": "@photo", "mask": "@thing", "prompt": "drift to the left", "magnitude": 0.5, "frames": 4 },
