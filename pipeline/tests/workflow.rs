@@ -186,7 +186,7 @@ fn wrong_values_are_named_with_what_was_expected() {
         ),
         (
             r#""n": { "op": "mask.click", "image": "photo", "points": [{ "x": 0, "y": 0 }] }"#,
-            ProblemKind::Type,
+            ProblemKind::Value,
             "nodes.n.image",
             "write \"@photo\"",
         ),

@@ -186,7 +186,7 @@ fn syntax(text: &str, error: &serde_json::Error) -> (Finding, std::ops::Range<us
             rest if rest.starts_with("NaN") || rest.starts_with("Inf") || rest.starts_with("-Inf") => {
                 finding.help("JSON has no NaN or Infinity; numbers must be finite")
             }
-            "" => finding.help("the text ends too early; the file may be cut off"),
+            _ if error.is_eof() => finding.help("the text ends too early; the file may be cut off"),
             rest if rest.starts_with("//") || rest.starts_with("/*") => {
                 finding.help("JSON has no comments; keep notes in a \"ui\" object")
             }
