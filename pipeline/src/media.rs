@@ -3,7 +3,6 @@
 //! Images, GIF and PNG sequences need no system library; everything else goes through FFmpeg and
 //! the `video` feature. All pictures inside Kinora are 8-bit sRGB; conversion happens here.
 
-mod contact_sheet;
 mod error;
 #[cfg(feature = "video")]
 mod ff;
@@ -19,7 +18,6 @@ mod recipe;
 mod video_in;
 mod video_out;
 
-pub use contact_sheet::contact_sheet;
 pub use error::MediaError;
 pub use image_in::{ALPHA_GROUND, read_mask, read_picture};
 pub use image_out::{write_jpeg, write_mask_png, write_png, write_png_with_recipe};

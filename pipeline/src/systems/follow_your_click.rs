@@ -4,12 +4,14 @@
 //! public Stable Diffusion checkpoints are two implementations.
 
 mod animation;
+mod complete;
 pub mod detail;
 pub mod embedded;
 pub mod eval;
 pub mod guide;
 pub mod motions;
 pub mod public;
+mod scenery;
 
 pub use animation::{
     AnimateError, AnimationReport, Animator, ClickAnimation, Ease, FrameSink, Hooks, Region, frame_phases,

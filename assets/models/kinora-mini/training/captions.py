@@ -111,7 +111,7 @@ NOUN_PHRASES = {  # no verb to inflect
     "sway": ["swaying", "a gentle sway", "swaying in the breeze", "wind"], "ripple": ["ripples", "small waves", "rippling water", "waves"],
     "bounce": ["bouncing", "a small hop", "hopping", "up and down"], "shake": ["shaking", "vibration", "trembling", "a quick shake"],
     "swing": ["swinging", "a pendulum motion", "a slow swing"], "pulse": ["pulsing", "a heartbeat", "a pulse", "breathing"],
-    "still": ["still", "no motion", "no movement", "motionless", "do not move", "don't move", "nothing moves", "frozen", "static",
+    "still": ["still", "no motion", "no movement", "motionless", "stationary", "immobile", "unmoving", "do not move", "don't move", "nothing moves", "frozen", "static",
               "do nothing", "without moving", "hold it still", "keep it still", "leave it where it is", "it doesn't move"],
     "up": ["rising", "upward motion", "climbing up"], "down": ["falling", "downward motion", "sinking", "falling down"]}
 for d in DIRECTIONS:
@@ -132,7 +132,7 @@ ADVERBS = ["slowly", "quickly", "gently", "smoothly", "fast", "a little", "a lot
 NOUNS = ("boat cup cat dog bird flower tree car balloon ball leaf cloud ship person woman man child horse fish river water sea lake flag "
          "curtain apple lamp kite plane butterfly duck penguin bottle statue tower house rock moon sun star bee ladybird grass branch "
          "waterfall fountain smoke fire hair dress hat wheel clock bell train truck bus bicycle sheep cow bear lion kitten puppy dragonfly "
-         "mountain castle windmill bridge sail rope swing candle pumpkin toy robot doll guitar drum mushroom fruit orange berry plant").split()
+         "mountain castle windmill bridge rope candle pumpkin toy robot doll guitar drum mushroom fruit orange berry plant").split()
 SUBJECT = ["the {n}", "a {n}", "{n}", "this {n}", "the {m} {n}", "the big {n}", "the small red {n}", "the {n} in the picture", "my {n}", "it",
            "the object", "the selected thing", "the {n} and the {m}", "the old {n}", "the thing i clicked", "that {n}"]
 PLACED = ["the {n} on the left", "the {n} on the right", "the {n} at the top", "the {n} at the bottom", "the {n} in the left corner",

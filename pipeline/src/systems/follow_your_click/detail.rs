@@ -1,8 +1,9 @@
 //! From decoded frames at the network's size to the clip at the photograph's size.
 //!
 //! Where the warped photograph is valid, its own pixels are the picture and the decoder adds only
-//! what the denoiser changed; where nothing moves, the photograph is untouched; elsewhere the
-//! decoder's picture shows. A 256-pixel network so makes a sharp 4K clip.
+//! what the denoiser changed; where the background was uncovered, its textured painting takes that
+//! place; where nothing moves, the photograph is untouched; elsewhere the decoder's picture shows.
+//! A 256-pixel network so makes a sharp 4K clip.
 
 use super::guide::GuideFrame;
 use crate::media::Raster;
@@ -31,7 +32,7 @@ pub struct Decoded<'a> {
 pub fn compose(decoded: &Decoded<'_>, warped: &GuideFrame) -> Raster {
     let (width, height) = (warped.picture.width, warped.picture.height);
     let small = &decoded.guide.valid;
-    let trusted = small.eroded(EROSION);
+    let trusted = sum(small, &decoded.guide.painted).eroded(EROSION);
     // Anything that covers or uncovers something, widened and softened.
     let touched = Raster {
         data: decoded.guide.mask.data.iter().zip(&small.data).map(|(&m, &v)| m.max(1.0 - v)).collect(),
@@ -53,7 +54,7 @@ pub fn compose(decoded: &Decoded<'_>, warped: &GuideFrame) -> Raster {
             let (mut trust, mut near) = ([0.0f32], [0.0f32]);
             trusted.bilinear(x, y, &mut trust);
             reach.bilinear(x, y, &mut near);
-            let trust = trust[0].min(warped.valid.data[at]).clamp(0.0, 1.0);
+            let trust = trust[0].min(warped.valid.data[at] + warped.painted.data[at]).clamp(0.0, 1.0);
             let near = near[0].clamp(0.0, 1.0) * decoded.motion;
             let source = &warped.picture.data[3 * at..3 * at + 3];
             if trust >= 1.0 && near <= 0.0 {
@@ -71,6 +72,10 @@ pub fn compose(decoded: &Decoded<'_>, warped: &GuideFrame) -> Raster {
     out
 }
 
+fn sum(a: &Raster, b: &Raster) -> Raster {
+    Raster { data: a.data.iter().zip(&b.data).map(|(x, y)| x + y).collect(), ..a.clone() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -84,6 +89,7 @@ mod tests {
             picture: constant(width, height, 3, 0.25),
             mask: constant(width, height, 1, 0.0),
             valid: constant(width, height, 1, valid),
+            painted: constant(width, height, 1, 0.0),
         }
     }
 
@@ -104,6 +110,19 @@ mod tests {
         let frame = constant(16, 16, 3, 0.5);
         let decoded = Decoded { frame: &frame, guide_decoded: &frame, guide: &small, motion: 1.0 };
         assert!(compose(&decoded, &large).data.iter().all(|v| (v - 0.5).abs() < 1e-6));
+    }
+
+    #[test]
+    fn uncovered_background_is_its_texture_with_the_denoisers_change() {
+        let (mut small, mut large) = (guide(16, 16, 0.0), guide(64, 64, 0.0));
+        small.painted.data.fill(1.0);
+        large.painted.data.fill(1.0);
+        large.picture.data.iter_mut().enumerate().for_each(|(i, v)| *v = (i % 7) as f32 / 10.0);
+        let (frame, before) = (constant(16, 16, 3, 0.4), constant(16, 16, 3, 0.3));
+        let decoded = Decoded { frame: &frame, guide_decoded: &before, guide: &small, motion: 1.0 };
+        for (got, source) in compose(&decoded, &large).data.iter().zip(&large.picture.data) {
+            assert!((got - source - 0.1).abs() < 1e-5);
+        }
     }
 
     #[test]

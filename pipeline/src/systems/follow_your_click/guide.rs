@@ -103,6 +103,8 @@ pub struct GuideFrame {
     pub mask: Raster,
     /// 1 where the picture shows what the photograph knows, 0 where it was painted.
     pub valid: Raster,
+    /// How much of the plate shows; what is neither valid nor painted is a guess at the edge.
+    pub painted: Raster,
 }
 
 impl Scene {
@@ -110,9 +112,9 @@ impl Scene {
     pub fn frame<D: Displacement>(&self, motions: &[D]) -> GuideFrame {
         let View { width, height, .. } = self.view;
         // Colour, mask and validity are computed together and split afterwards.
-        let mut packed = Raster::zeros(width, height, 5);
+        let mut packed = Raster::zeros(width, height, 6);
         packed.par_rows(|row, numbers| {
-            for (column, out) in numbers.chunks_exact_mut(5).enumerate() {
+            for (column, out) in numbers.chunks_exact_mut(6).enumerate() {
                 self.pixel(motions, column, row, out);
             }
         });
@@ -122,11 +124,11 @@ impl Scene {
             channels: range.len(),
             data: packed
                 .data
-                .chunks_exact(5)
+                .chunks_exact(6)
                 .flat_map(|pixel| pixel[range.clone()].iter().copied())
                 .collect(),
         };
-        GuideFrame { picture: split(0..3), mask: split(3..4), valid: split(4..5) }
+        GuideFrame { picture: split(0..3), mask: split(3..4), valid: split(4..5), painted: split(5..6) }
     }
 
     fn pixel<D: Displacement>(&self, motions: &[D], column: usize, row: usize, out: &mut [f32]) {
@@ -149,7 +151,7 @@ impl Scene {
         for c in 0..3 {
             colour[c] = stay[c] + gone * (self.plate.data[3 * here + c] - stay[c]);
         }
-        let (mut covered, mut valid) = (0.0f32, 1.0 - gone);
+        let (mut covered, mut valid, mut painted) = (0.0f32, 1.0 - gone, gone);
 
         for (index, layer) in self.layers.iter().enumerate() {
             let [dx, dy] = displacement(index);
@@ -174,11 +176,13 @@ impl Scene {
                 colour[c] = alpha * object + (1.0 - alpha) * colour[c];
             }
             valid = alpha * object_valid + (1.0 - alpha) * valid;
+            painted *= 1.0 - alpha;
             covered = alpha + (1.0 - alpha) * covered;
         }
         out[..3].copy_from_slice(&colour);
         out[3] = covered;
         out[4] = valid;
+        out[5] = painted;
     }
 }
 
@@ -289,6 +293,8 @@ mod tests {
         assert_eq!(frame.mask.data[3 * 16 + 9], 1.0);
         assert!((frame.picture.data[at(4, 3)] - 0.9).abs() < 1e-5, "the plate shows where the thing was");
         assert_eq!(frame.valid.data[3 * 16 + 4], 0.0);
+        assert_eq!(frame.painted.data[3 * 16 + 4], 1.0);
+        assert_eq!(frame.painted.data[3 * 16 + 7], 0.0, "the thing itself is not painted");
         assert_eq!(frame.picture.data[at(14, 6)], scene.photo.data[at(14, 6)]);
     }
 

@@ -176,6 +176,11 @@ impl AnimateClick {
 }
 
 impl NodeOp for AnimateClick {
+    /// 2: uncovered background in the photograph's texture; scenery moves inside its outline.
+    fn version(&self) -> u32 {
+        2
+    }
+
     fn inputs(&self) -> Vec<Input<'_>> {
         let mut inputs = vec![Input::new("image", &self.image, PICTURE)];
         inputs.extend(self.mask.iter().map(|link| Input::new("mask", link, MASK)));

@@ -11,16 +11,22 @@ use crate::sampling::denoise::{self, CheckpointPolicy, DenoiseError, DenoiseSpec
 use crate::sampling::noise::clip_normal;
 use crate::sampling::schedulers::flow::{FlowEuler, FlowOptions, FlowSpacing};
 use crate::sampling::{Prediction, Scheduler as _};
+use crate::systems::follow_your_click::complete::complete;
 use crate::systems::follow_your_click::detail::{Decoded, compose};
 use crate::systems::follow_your_click::guide::{
     Displacement, GuideFrame, Layer, Scene, View, hole_of, push_pull,
 };
+use crate::systems::follow_your_click::scenery::is_scenery;
 use crate::systems::follow_your_click::{
     AnimateError, AnimationReport, Animator, ClickAnimation, FrameSink, Hooks, frame_phases,
 };
 
 /// Longer side of the finest frames made from a larger photograph.
 const MAX_SIDE: u32 = 3840;
+
+/// Longer side at which the background's texture is made; finer it would cost seconds and be finer
+/// than what a moving thing lets one see.
+const TEXTURE_SIDE: usize = 640;
 
 /// Nodes of the lattice on which a displacement is kept for warping; fields are smooth, and the
 /// finest wave has 80 nodes.
@@ -73,6 +79,8 @@ pub struct Rendering {
     pub guide_decoded: Vec<Raster>,
     /// The painted background at the network's size.
     pub plate: Raster,
+    /// The background in the photograph's own texture, finer than the plate.
+    background: Raster,
     /// What the prompts were understood as, and how many steps ran.
     pub report: AnimationReport,
     view: View,
@@ -167,7 +175,11 @@ impl Embedded {
             })
             .collect::<Result<_, _>>()?;
 
-        let gated: Vec<bool> = moves.iter().map(|m| m.gate > 0.5).collect();
+        let gated: Vec<bool> = moves
+            .iter()
+            .zip(&job.regions)
+            .map(|(m, region)| m.gate > 0.5 || is_scenery(&Raster::from_mask(&region.mask)))
+            .collect();
         let photo = resized_picture(&job.photo, width, height);
         let layers: Vec<Layer> = job
             .regions
@@ -179,6 +191,7 @@ impl Embedded {
             })
             .collect();
         let plate = self.paint(&photo, &layers)?;
+        let background = if job.composite { textured(job, &gated, view, &plate) } else { plate.clone() };
         let motions: Vec<Vec<Lattice>> = (0..job.frames)
             .map(|frame| {
                 moves
@@ -203,17 +216,23 @@ impl Embedded {
             frames: job.frames,
             steps_run,
         };
-        Ok(Rendering { guide, decoded, guide_decoded, plate: scene.plate, report, view, gated, motions })
+        Ok(Rendering {
+            guide,
+            decoded,
+            guide_decoded,
+            plate: scene.plate,
+            background,
+            report,
+            view,
+            gated,
+            motions,
+        })
     }
 
     /// The photograph without its moving things: filled smoothly, then painted.
     fn paint(&self, photo: &Raster, layers: &[Layer]) -> Result<Raster, AnimateError> {
-        let mut hole = Raster::zeros(photo.width, photo.height, 1);
-        for layer in layers.iter().filter(|layer| !layer.gated) {
-            for (value, &here) in hole.data.iter_mut().zip(&layer.hole.data) {
-                *value = value.max(here);
-            }
-        }
+        let holes = layers.iter().filter(|layer| !layer.gated).map(|layer| &layer.hole);
+        let hole = union(holes, photo.width, photo.height);
         if hole.data.iter().all(|&v| v == 0.0) {
             return Ok(photo.clone());
         }
@@ -438,7 +457,7 @@ impl Rendering {
         Scene {
             view: self.view.resized(width, height),
             photo: resized_picture(&job.photo, width, height),
-            plate: stretched(&self.plate, width, height),
+            plate: resample(&self.background, width, height),
             layers,
             sharp: true,
         }
@@ -486,6 +505,34 @@ impl Animator for Embedded {
         (rendering.report.width, rendering.report.height) = (width as u32, height as u32);
         Ok(rendering.report)
     }
+}
+
+/// The plate in the photograph's texture, at most [`TEXTURE_SIDE`] long.
+fn textured(job: &ClickAnimation, gated: &[bool], view: View, plate: &Raster) -> Raster {
+    let scale = (TEXTURE_SIDE as f64 / view.width.max(view.height) as f64).min(1.0);
+    let side = |v: usize| ((v as f64 * scale).round() as usize).max(1);
+    let (width, height) = (side(view.width), side(view.height));
+    let holes: Vec<Raster> = job
+        .regions
+        .iter()
+        .zip(gated)
+        .filter(|&(_, &gated)| !gated)
+        .map(|(region, _)| hole_of(&resized_mask(&region.mask, width, height)))
+        .collect();
+    let hole = union(holes.iter(), width, height);
+    let painted = resample(plate, width, height);
+    if hole.data.iter().all(|&v| v == 0.0) {
+        return painted;
+    }
+    complete(&resized_picture(&job.photo, width, height), &hole, &painted)
+}
+
+fn union<'a>(masks: impl Iterator<Item = &'a Raster>, width: usize, height: usize) -> Raster {
+    let mut all = Raster::zeros(width, height, 1);
+    for mask in masks {
+        all.data.iter_mut().zip(&mask.data).for_each(|(value, &here)| *value = value.max(here));
+    }
+    all
 }
 
 /// Size of the finished frames: even sides, as every video format wants them.
