@@ -414,11 +414,20 @@ impl Embedded {
 impl Rendering {
     /// One frame at the size of `scene`, which [`Rendering::scene`] made.
     pub fn composed(&self, scene: &Scene, frame: usize) -> Option<Raster> {
+        self.compose_with(scene, frame, self.decoded.get(frame)?)
+    }
+
+    /// The same without what the denoiser changed: what warp, texture and detail do alone.
+    pub fn undenoised(&self, scene: &Scene, frame: usize) -> Option<Raster> {
+        self.compose_with(scene, frame, self.guide_decoded.get(frame)?)
+    }
+
+    fn compose_with(&self, scene: &Scene, frame: usize, decoded: &Raster) -> Option<Raster> {
         let motions = self.motions.get(frame)?;
         let pixels = 256.0 / 2.0;
         let motion = motions.iter().fold(0.0f32, |m, d| m.max((d.reach * pixels / 2.0).min(1.0)));
         let decoded = Decoded {
-            frame: self.decoded.get(frame)?,
+            frame: decoded,
             guide_decoded: self.guide_decoded.get(frame)?,
             guide: self.guide.get(frame)?,
             motion,

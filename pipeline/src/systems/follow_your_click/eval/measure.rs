@@ -51,12 +51,16 @@ pub struct CaseResult {
     pub inside_warp_db: Option<f64>,
     /// The product's frames (with the photograph's detail), there.
     pub inside_product_db: Option<f64>,
+    /// The finished frames less what the denoiser changed, there.
+    pub inside_undenoised_db: Option<f64>,
     /// Decoded clip against truth in the background that came into view.
     pub uncovered_db: Option<f64>,
     /// The pure warp with smooth filling through the autoencoder, there.
     pub uncovered_warp_db: Option<f64>,
     /// The product's frames, there.
     pub uncovered_product_db: Option<f64>,
+    /// The finished frames less what the denoiser changed, there.
+    pub uncovered_undenoised_db: Option<f64>,
     /// Seconds to render the case.
     pub seconds: f64,
 }
@@ -93,13 +97,18 @@ impl Pool {
     }
 }
 
-/// Mean squared error between a clip and a hypothesis where either shows the thing.
-fn mismatch(case: &Case, clip: &[(usize, &Raster)], kind: Kind, magnitude: f64) -> f64 {
+/// Where the thing should be in each frame of `clip`.
+fn requested(case: &Case, clip: &[(usize, &Raster)]) -> Vec<Raster> {
+    clip.iter().map(|&(frame, _)| case.frame(case.kind, case.magnitude, frame as f64 / 15.0).1).collect()
+}
+
+/// Mean absolute error between a clip and a hypothesis where the hypothesis, the request or the
+/// still shows the thing.
+fn mismatch(case: &Case, clip: &[(usize, &Raster)], requested: &[Raster], kind: Kind, magnitude: f64) -> f64 {
     let (mut sum, mut count) = (0.0f64, 0usize);
-    for &(frame, picture) in clip {
+    for (&(frame, picture), requested) in clip.iter().zip(requested) {
         let phase = frame as f64 / 15.0;
         let (hypothesis, alpha) = case.frame(kind, magnitude, phase);
-        let (_, requested) = case.frame(case.kind, case.magnitude, phase);
         for at in 0..SIDE * SIDE {
             if alpha.data[at] > 0.5 || requested.data[at] > 0.5 || case.mask.data[at] > 0.5 {
                 for c in 0..3 {
@@ -115,9 +124,11 @@ fn mismatch(case: &Case, clip: &[(usize, &Raster)], kind: Kind, magnitude: f64) 
 
 /// Finds the motion in `clip`, pairs of frame number and picture.
 pub(super) fn fit(case: &Case, clip: &[(usize, &Raster)]) -> Fit {
+    let requested = requested(case, clip);
+    let mismatch = |kind: Kind, magnitude: f64| mismatch(case, clip, &requested, kind, magnitude);
     let kind = KINDS
         .into_iter()
-        .map(|kind| (kind, mismatch(case, clip, kind, case.magnitude)))
+        .map(|kind| (kind, mismatch(kind, case.magnitude)))
         .min_by(|a, b| a.1.total_cmp(&b.1))
         .map_or(Kind::Still, |(kind, _)| kind);
     if case.kind == Kind::Still {
@@ -125,7 +136,7 @@ pub(super) fn fit(case: &Case, clip: &[(usize, &Raster)]) -> Fit {
     }
     let best = |candidates: &mut dyn Iterator<Item = f64>| {
         candidates
-            .map(|factor| (factor, mismatch(case, clip, case.kind, factor * case.magnitude)))
+            .map(|factor| (factor, mismatch(case.kind, factor * case.magnitude)))
             .min_by(|a, b| a.1.total_cmp(&b.1))
             .map_or(0.0, |(factor, _)| factor)
     };
@@ -167,7 +178,7 @@ pub(super) fn is_measurable(case: &Case) -> bool {
     let frames: Vec<(usize, Raster)> =
         FRAMES.iter().map(|&t| (t, case.frame(case.kind, case.magnitude, t as f64 / 15.0).0)).collect();
     let clip: Vec<(usize, &Raster)> = frames.iter().map(|(t, r)| (*t, r)).collect();
-    let still = mismatch(case, &clip, Kind::Still, 0.0);
+    let still = mismatch(case, &clip, &requested(case, &clip), Kind::Still, 0.0);
     // A moved thing must differ from an unmoved one by more than compression would change it.
     case.kind == Kind::Still || still > 0.03
 }

@@ -139,6 +139,10 @@ fn measure(model: &Embedded, case: &Case, steps: usize) -> Result<CaseResult, Ev
         .map(|t| Ok((t, rendering.composed(&scene, t).ok_or_else(lost)?)))
         .collect::<Result<_, AnimateError>>()?;
     let seconds = began.elapsed().as_secs_f64();
+    let undenoised: Vec<Raster> = FRAMES
+        .into_iter()
+        .map(|t| rendering.undenoised(&scene, t).ok_or_else(lost))
+        .collect::<Result<_, AnimateError>>()?;
 
     let truths: Vec<(Raster, Raster)> =
         (0..CLIP).map(|t| case.frame(case.kind, case.magnitude, t as f64 / (CLIP - 1) as f64)).collect();
@@ -155,8 +159,9 @@ fn measure(model: &Embedded, case: &Case, steps: usize) -> Result<CaseResult, Ev
     let warp = model.reconstruct(&warp.iter().collect::<Vec<_>>())?;
 
     let [mut outside, mut outside_ae] = [Pool::default(); 2];
-    let [mut inside, mut inside_warp, mut inside_product] = [Pool::default(); 3];
-    let [mut uncovered, mut uncovered_warp, mut uncovered_product] = [Pool::default(); 3];
+    let [mut inside, mut inside_warp, mut inside_product, mut inside_undenoised] = [Pool::default(); 4];
+    let [mut uncovered, mut uncovered_warp, mut uncovered_product, mut uncovered_undenoised] =
+        [Pool::default(); 4];
     for (i, &t) in FRAMES.iter().enumerate() {
         let (Some((truth, alpha)), Some(decoded)) = (truths.get(t), rendering.decoded.get(t)) else {
             continue;
@@ -169,9 +174,11 @@ fn measure(model: &Embedded, case: &Case, steps: usize) -> Result<CaseResult, Ev
         inside.add(decoded, truth, is_inside);
         inside_warp.add(&warp[i], truth, is_inside);
         inside_product.add(&product[i + 1].1, truth, is_inside);
+        inside_undenoised.add(&undenoised[i], truth, is_inside);
         uncovered.add(decoded, truth, is_uncovered);
         uncovered_warp.add(&warp[i], truth, is_uncovered);
         uncovered_product.add(&product[i + 1].1, truth, is_uncovered);
+        uncovered_undenoised.add(&undenoised[i], truth, is_uncovered);
     }
     let whole = |a: &Raster, b: &Raster| {
         let mut pool = Pool::default();
@@ -199,9 +206,11 @@ fn measure(model: &Embedded, case: &Case, steps: usize) -> Result<CaseResult, Ev
         inside_db: inside.db(),
         inside_warp_db: inside_warp.db(),
         inside_product_db: inside_product.db(),
+        inside_undenoised_db: inside_undenoised.db(),
         uncovered_db: uncovered.db(),
         uncovered_warp_db: uncovered_warp.db(),
         uncovered_product_db: uncovered_product.db(),
+        uncovered_undenoised_db: uncovered_undenoised.db(),
         seconds,
     })
 }
