@@ -4,13 +4,19 @@
 //! public Stable Diffusion checkpoints are two implementations.
 
 mod animation;
+mod choice;
 pub mod detail;
 pub mod embedded;
 pub mod eval;
 pub mod guide;
 pub mod motions;
+mod open;
 pub mod public;
 
+use animation::validate;
 pub use animation::{
-    AnimateError, AnimationReport, Animator, ClickAnimation, Ease, FrameSink, Hooks, Region, frame_phases,
+    AnimateError, AnimationReport, Animator, ClickAnimation, Ease, Effort, FrameSink, Hooks, JobSize, Region,
+    frame_phases,
 };
+pub use choice::{MAX_GUIDANCE, Sampler, SamplingChoice, WORKING_SIZES};
+pub use open::Models;
