@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use kinora_pipeline::systems::follow_your_click::Sampler;
 
 /// Click a thing in a picture, say how it moves, get a clip. Offline.
 #[derive(Debug, Parser)]
@@ -116,6 +117,8 @@ pub(crate) struct AnimateArgs {
     /// Longer side of the clip in pixels; the photograph's own size by default
     #[arg(long, value_name = "PIXELS")]
     pub(crate) size: Option<u32>,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
     /// The clip to write; its extension chooses the format
     #[arg(short, long, default_value = "out.mp4")]
     pub(crate) output: PathBuf,
@@ -124,6 +127,54 @@ pub(crate) struct AnimateArgs {
     pub(crate) save_document: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) run: RunArgs,
+}
+
+/// Which model animates, and what a public checkpoint can be told.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ModelArgs {
+    /// embedded, a name from `models list`, hub:OWNER/NAME@REVISION, or a folder of weights
+    #[arg(long, value_name = "NAME", default_value = "embedded")]
+    pub(crate) model: String,
+    /// What the clip is steered away from (public checkpoints)
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) negative_prompt: Option<String>,
+    /// Weight of the prompt against the negative prompt, 1 to 30 (public checkpoints)
+    #[arg(long, value_name = "SCALE", allow_hyphen_values = true)]
+    pub(crate) guidance_scale: Option<f64>,
+    /// The solver (public checkpoints)
+    #[arg(long, value_enum)]
+    pub(crate) sampler: Option<SamplerChoice>,
+    /// Longer side of the picture the network works on, in pixels (public checkpoints)
+    #[arg(long, value_name = "PIXELS")]
+    pub(crate) working_size: Option<u32>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SamplerChoice {
+    Ddim,
+    Euler,
+    EulerKarras,
+    EulerAncestral,
+    #[value(name = "dpmpp-2m")]
+    Dpmpp2m,
+    #[value(name = "dpmpp-2m-karras")]
+    Dpmpp2mKarras,
+    Lcm,
+}
+
+impl SamplerChoice {
+    /// As documents say it.
+    pub(crate) fn sampler(self) -> Sampler {
+        match self {
+            Self::Ddim => Sampler::Ddim,
+            Self::Euler => Sampler::Euler,
+            Self::EulerKarras => Sampler::EulerKarras,
+            Self::EulerAncestral => Sampler::EulerAncestral,
+            Self::Dpmpp2m => Sampler::Dpmpp2m,
+            Self::Dpmpp2mKarras => Sampler::Dpmpp2mKarras,
+            Self::Lcm => Sampler::Lcm,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

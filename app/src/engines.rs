@@ -1,8 +1,7 @@
 //! The real machinery behind a document's ops.
 
-use std::collections::HashMap;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{DType, Device, Tensor};
 use kinora_pipeline::control::click::{BoxPrompt, CandidateKind, ClickCut, ClickPoint};
@@ -10,13 +9,16 @@ use kinora_pipeline::control::mask;
 use kinora_pipeline::control::salient::{Saliency, SaliencyError};
 use kinora_pipeline::media::{Mask, Picture, resize, resize_mask};
 use kinora_pipeline::nets::{U2Netp, U2NetpConfig};
-use kinora_pipeline::store::model_source::{FolderModel, ModelSource};
+use kinora_pipeline::store::hub::HubOptions;
+use kinora_pipeline::store::model_source::ModelSource as _;
+use kinora_pipeline::store::model_store::ModelStore;
 use kinora_pipeline::systems::follow_your_click::embedded::Embedded;
-use kinora_pipeline::systems::follow_your_click::{AnimateError, Animator};
+use kinora_pipeline::systems::follow_your_click::{AnimateError, Animator, Models};
 use kinora_pipeline::workflow::ops::Candidate;
-use kinora_pipeline::workflow::{Engines, MaskQuery, RunError};
+use kinora_pipeline::workflow::{Engines, MaskQuery, ModelName, RunError};
 
 use crate::embedded::{KINORA_MINI, U2NETP};
+use crate::failure::{Failure, Kind, OrFail as _};
 
 /// Bumped when click-cut answers differently.
 const CLICK_VERSION: &str = "click-cut 1";
@@ -24,46 +26,31 @@ const CLICK_VERSION: &str = "click-cut 1";
 /// Models loaded once and shared by planning and running.
 pub(crate) struct Machinery {
     device: Device,
-    /// Where a model named by a folder is looked for.
-    base: PathBuf,
-    animators: Mutex<HashMap<String, Arc<Embedded>>>,
+    embedded: Mutex<Option<Arc<Embedded>>>,
+    models: Models,
 }
 
 impl Machinery {
-    pub(crate) fn new(device: Device, base: &Path) -> Self {
-        Self { device, base: base.to_path_buf(), animators: Mutex::default() }
+    /// The embedded model, and the models below `models`.
+    pub(crate) fn new(device: Device, models: &Path) -> Result<Self, Failure> {
+        let store = ModelStore::new(models, HubOptions::from_env()).or_fail(Kind::Bug)?;
+        Ok(Self { models: Models::new(store, &device), embedded: Mutex::default(), device })
     }
 
-    /// The model of that name, loaded on first use.
-    pub(crate) fn embedded(&self, model: &str) -> Result<Arc<Embedded>, AnimateError> {
-        let poisoned =
-            |_| AnimateError::Model { model: model.to_owned(), message: "an earlier load failed".into() };
-        let mut loaded = self.animators.lock().map_err(poisoned)?;
-        if let Some(found) = loaded.get(model) {
+    /// The model inside Kinora, loaded on first use.
+    pub(crate) fn embedded(&self) -> Result<Arc<Embedded>, AnimateError> {
+        let mut place = self.embedded.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = &*place {
             return Ok(Arc::clone(found));
         }
-        let folder;
-        let source: &dyn ModelSource = if model == "embedded" {
-            &*KINORA_MINI
-        } else {
-            folder = self.folder(model)?;
-            &folder
-        };
-        let found = Arc::new(Embedded::load(source, &self.device)?);
-        loaded.insert(model.to_owned(), Arc::clone(&found));
+        let found = Arc::new(Embedded::load(&*KINORA_MINI, &self.device)?);
+        *place = Some(Arc::clone(&found));
         Ok(found)
     }
 
-    fn folder(&self, model: &str) -> Result<FolderModel, AnimateError> {
-        let path = self.base.join(model);
-        if path.join("config.json").is_file() {
-            return Ok(FolderModel::new(path));
-        }
-        Err(AnimateError::Model {
-            model: model.to_owned(),
-            message: "expected \"embedded\" or a folder with a config.json of the embedded model's layout"
-                .into(),
-        })
+    /// The models other than the embedded one.
+    pub(crate) fn models_mut(&mut self) -> &mut Models {
+        &mut self.models
     }
 
     fn salient(&self) -> Result<Salient, RunError> {
@@ -104,8 +91,11 @@ impl Saliency for Salient {
 }
 
 impl Engines for Machinery {
-    fn animator(&self, model: &str) -> Result<Arc<dyn Animator>, AnimateError> {
-        Ok(self.embedded(model)?)
+    fn animator(&self, model: &ModelName<'_>) -> Result<Arc<dyn Animator>, AnimateError> {
+        if model.name == ModelName::EMBEDDED {
+            return Ok(self.embedded()?);
+        }
+        self.models.open(model.name, model.folder.as_deref())
     }
 
     fn click(&self, picture: &Picture, query: &MaskQuery<'_>) -> Result<Mask, RunError> {

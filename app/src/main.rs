@@ -29,6 +29,9 @@ fn main() -> ExitCode {
     };
     start_log(cli.verbose);
     install_panic_message();
+    // A command in a message is to be copied whole; the terminal breaks long lines where it likes.
+    let _ =
+        miette::set_hook(Box::new(|_| Box::new(miette::MietteHandlerOpts::new().wrap_lines(false).build())));
     match std::panic::catch_unwind(|| dispatch(cli.command)) {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(failure)) => {

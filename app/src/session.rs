@@ -6,6 +6,7 @@ use std::sync::Arc;
 use candle_core::Device;
 use kinora_pipeline::store::assets::asset_roots;
 use kinora_pipeline::store::cache::Cache;
+use kinora_pipeline::store::model_store::ModelStore;
 use kinora_pipeline::workflow::{
     DocumentError, ErrorClass, Plan, RunContext, RunError, RunOptions, RunReport, SystemClock, run,
 };
@@ -18,6 +19,16 @@ use crate::signals::Interrupt;
 
 /// Options for documents in `folder`.
 pub(crate) fn options(folder: &Path, out: Option<&Path>, args: &RunArgs) -> Result<RunOptions, Failure> {
+    options_with(folder, out, args, Machinery::new(device(args.device)?, &ModelStore::default_root())?)
+}
+
+/// Options for documents in `folder` with these models.
+pub(crate) fn options_with(
+    folder: &Path,
+    out: Option<&Path>,
+    args: &RunArgs,
+    machinery: Machinery,
+) -> Result<RunOptions, Failure> {
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     Ok(RunOptions {
         folder: folder.to_path_buf(),
@@ -26,7 +37,7 @@ pub(crate) fn options(folder: &Path, out: Option<&Path>, args: &RunArgs) -> Resu
         force: args.force,
         resume: args.resume,
         targets: None,
-        engines: Arc::new(Machinery::new(device(args.device)?, folder)),
+        engines: Arc::new(machinery),
         cache: Cache::open(&Cache::usual_folder()).or_fail(Kind::Io)?,
     })
 }

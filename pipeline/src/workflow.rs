@@ -14,6 +14,7 @@ mod fields;
 mod forecast;
 mod job;
 mod key;
+mod model_name;
 pub mod ops;
 mod overrides;
 mod plan;
@@ -33,6 +34,7 @@ pub use error::{DocumentError, ErrorClass, FieldPath, Finding, Problem, ProblemK
 pub use fields::{KeyEase, Keyframes, Link, Number, Point, PortKind, Rectangle};
 pub use forecast::{Forecast, Shape, Work};
 pub use job::{Job, JobState, NodeState};
+pub use model_name::ModelName;
 pub use plan::{Plan, PlanStep, RunOptions, Source};
 pub use receipt::{Receipt, ReceiptNode, receipt_path};
 pub use run::{RunContext, RunReport, run};

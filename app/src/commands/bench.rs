@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use candle_core::{Device, Tensor};
 use kinora_pipeline::nets::unet_motion::UnetMotionInput;
+use kinora_pipeline::store::model_store::ModelStore;
 use serde_json::json;
 
 use crate::cli::BenchArgs;
@@ -12,8 +13,8 @@ use crate::failure::{Failure, Kind, OrFail as _, Outcome};
 use crate::output::{say, table};
 
 pub(crate) fn run(args: &BenchArgs) -> Outcome {
-    let machinery = Machinery::new(Device::Cpu, std::path::Path::new("."));
-    let model = machinery.embedded("embedded").or_fail(Kind::Unavailable)?;
+    let machinery = Machinery::new(Device::Cpu, &ModelStore::default_root())?;
+    let model = machinery.embedded().or_fail(Kind::Unavailable)?;
     let parts = model.parts();
     let frames = 16usize;
     let random = |shape: &[usize]| Tensor::randn(0f32, 1f32, shape, &Device::Cpu).or_fail(Kind::Bug);

@@ -6,6 +6,7 @@ use kinora_pipeline::media::{ImageLimits, Picture, read_picture};
 use kinora_pipeline::store::assets::asset_roots;
 use kinora_pipeline::store::atomic::AtomicFile;
 use kinora_pipeline::store::model_source::ModelSource as _;
+use kinora_pipeline::store::model_store::ModelStore;
 use kinora_pipeline::systems::follow_your_click::AnimateError;
 use kinora_pipeline::systems::follow_your_click::eval::{EvalError, EvalOptions, Prompts, Report, evaluate};
 
@@ -28,8 +29,8 @@ pub(crate) fn run(command: &EvalCommand) -> Outcome {
         None => bundled()?,
     };
     let photos = load(&folder)?;
-    let machinery = Machinery::new(device(DeviceChoice::Auto)?, Path::new("."));
-    let model = machinery.embedded("embedded").or_fail(Kind::Unavailable)?;
+    let machinery = Machinery::new(device(DeviceChoice::Auto)?, &ModelStore::default_root())?;
+    let model = machinery.embedded().or_fail(Kind::Unavailable)?;
     let prompts = KINORA_MINI.read("prompts.json").or_fail(Kind::Unavailable)?;
     let prompts: Prompts = serde_json::from_slice(&prompts).or_fail(Kind::Unavailable)?;
 

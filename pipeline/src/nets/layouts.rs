@@ -7,6 +7,7 @@
 
 mod combine;
 mod detect;
+mod diffusers_config;
 mod error;
 mod ldm;
 mod lora;
@@ -19,6 +20,7 @@ mod torch_file;
 
 pub use combine::{Checkpoint, split};
 pub use detect::{Layout, MotionVersion, detect};
+pub use diffusers_config::{PartConfig, part_config};
 pub use error::{Difference, LayoutError, Misshapen};
 pub use ldm::{single_file_text, single_file_unet, single_file_vae};
 pub use lora::merge_motion_lora;

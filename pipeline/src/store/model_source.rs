@@ -19,6 +19,12 @@ pub enum ModelSourceError {
     /// The file system refused.
     #[error("cannot read {}: {source}", path.display())]
     Io { path: PathBuf, source: std::io::Error },
+    /// A folder, pipe or device.
+    #[error("{} is not a file", path.display())]
+    Kind { path: PathBuf },
+    /// A link that leads elsewhere.
+    #[error("{} leaves the model's folder through a symbolic link; copy the file into it", path.display())]
+    Escape { path: PathBuf },
     /// A file beyond any sensible size.
     #[error("{} has {bytes} bytes, the limit is {MAX_FILE_BYTES}", path.display())]
     TooLarge { path: PathBuf, bytes: u64 },
@@ -35,25 +41,34 @@ pub trait ModelSource {
 
 /// A folder on disk.
 #[derive(Debug, Clone)]
-pub struct FolderModel(PathBuf);
+pub struct FolderModel {
+    root: PathBuf,
+    contained: bool,
+}
 
 impl FolderModel {
     /// The model in this folder.
     pub fn new(folder: impl AsRef<Path>) -> Self {
-        Self(folder.as_ref().to_path_buf())
+        Self { root: folder.as_ref().to_path_buf(), contained: false }
+    }
+
+    /// With `true` a link that leads out of the folder is refused: for folders the user did not choose himself.
+    pub fn contained(mut self, contained: bool) -> Self {
+        self.contained = contained;
+        self
     }
 }
 
 impl ModelSource for FolderModel {
     fn origin(&self) -> String {
-        self.0.display().to_string()
+        self.root.display().to_string()
     }
 
     fn read(&self, file: &str) -> Result<Cow<'_, [u8]>, ModelSourceError> {
         if file.is_empty() || file.contains(['/', '\\', '\0']) || file == ".." || file == "." {
             return Err(ModelSourceError::Name { origin: self.origin(), file: file.to_owned() });
         }
-        let path = self.0.join(file);
+        let path = self.root.join(file);
         let missing = || ModelSourceError::Missing { origin: self.origin(), file: file.to_owned() };
         let metadata = match std::fs::metadata(&path) {
             Ok(metadata) => metadata,
@@ -62,6 +77,18 @@ impl ModelSource for FolderModel {
         };
         if metadata.len() > MAX_FILE_BYTES {
             return Err(ModelSourceError::TooLarge { path, bytes: metadata.len() });
+        }
+        if !metadata.is_file() {
+            return Err(ModelSourceError::Kind { path });
+        }
+        if self.contained {
+            let real = |path: &Path| {
+                path.canonicalize()
+                    .map_err(|source| ModelSourceError::Io { path: path.to_path_buf(), source })
+            };
+            if !real(&path)?.starts_with(real(&self.root)?) {
+                return Err(ModelSourceError::Escape { path });
+            }
         }
         let bytes = std::fs::read(&path).map_err(|source| ModelSourceError::Io { path, source })?;
         Ok(Cow::Owned(bytes))
@@ -107,6 +134,21 @@ mod tests {
         for name in ["../x", "/etc/passwd", "", "a/b", ".."] {
             assert!(matches!(model.read(name), Err(ModelSourceError::Name { .. })), "{name:?}");
         }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_contained_folder_does_not_follow_links_out_of_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let inner = folder.path().join("model");
+        std::fs::create_dir(&inner).unwrap();
+        std::fs::write(folder.path().join("secret"), b"secret").unwrap();
+        std::os::unix::fs::symlink("../secret", inner.join("config.json")).unwrap();
+        assert_eq!(&*FolderModel::new(&inner).read("config.json").unwrap(), b"secret");
+        let contained = FolderModel::new(&inner).contained(true);
+        assert!(matches!(contained.read("config.json"), Err(ModelSourceError::Escape { .. })));
+        std::fs::create_dir(inner.join("folder")).unwrap();
+        assert!(matches!(contained.read("folder"), Err(ModelSourceError::Kind { .. })));
     }
 
     #[test]

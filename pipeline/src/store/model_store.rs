@@ -85,9 +85,22 @@ pub struct ModelFiles {
     pub needs: Vec<String>,
     /// Recorded SHA-256 by path; empty for a local folder, which has no record.
     pub digests: BTreeMap<String, String>,
+    /// Links that lead out of the folder are not followed: a document chose it, not the user.
+    pub contained: bool,
 }
 
 impl ModelFiles {
+    /// A folder of weights without a record, called `id` in messages.
+    pub fn local(id: &str, root: &Path, contained: bool) -> Self {
+        Self {
+            id: id.to_owned(),
+            root: root.to_path_buf(),
+            needs: Vec::new(),
+            digests: BTreeMap::new(),
+            contained,
+        }
+    }
+
     /// The file at a path of the repository.
     ///
     /// # Errors
@@ -334,7 +347,41 @@ impl ModelStore {
         let model = self.registry.find(id)?;
         let lock = self.complete(&model)?;
         let digests = lock.files.into_iter().map(|(path, file)| (path, file.sha256)).collect();
-        Ok(ModelFiles { id: id.to_owned(), root: self.folder(&model), needs: model.needs, digests })
+        let root = self.folder(&model);
+        Ok(ModelFiles { id: id.to_owned(), root, needs: model.needs, digests, contained: false })
+    }
+
+    /// A model that is here with those it is an addition to, bases first. Never uses the network.
+    ///
+    /// # Errors
+    /// As [`Self::resolve`]; what is missing of a base is reported under the name asked for, because that is what to
+    /// pull.
+    pub fn resolve_with_bases(&self, id: &str) -> Result<Vec<ModelFiles>, ModelStoreError> {
+        let model = self.resolve(id)?;
+        let mut all = Vec::with_capacity(model.needs.len() + 1);
+        for need in &model.needs {
+            all.push(self.resolve(need).map_err(|error| match error {
+                ModelStoreError::Absent { .. } => ModelStoreError::Absent { id: id.to_owned() },
+                ModelStoreError::Incomplete { file, .. } => {
+                    ModelStoreError::Incomplete { id: id.to_owned(), file: format!("{need}/{file}") }
+                }
+                other => other,
+            })?);
+        }
+        all.push(model);
+        Ok(all)
+    }
+
+    /// A folder of that plain name that the user put among the models, such as a checkpoint of his own.
+    pub fn own_folder(&self, name: &str) -> Option<ModelFiles> {
+        let plain = is_contained(name) && !name.contains('/');
+        let root = self.root.join(name);
+        (plain && root.is_dir()).then(|| ModelFiles::local(name, &root, false))
+    }
+
+    /// The models known by name.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
     }
 }
 
@@ -360,12 +407,7 @@ fn expect(
 fn local_folder(id: &str) -> Option<ModelFiles> {
     let is_path = id.starts_with(['.', '/', '~']) || (id.contains(['/', '\\']) && !id.starts_with("hub:"));
     let root = PathBuf::from(id);
-    (is_path && root.is_dir()).then(|| ModelFiles {
-        id: id.to_owned(),
-        root,
-        needs: Vec::new(),
-        digests: BTreeMap::new(),
-    })
+    (is_path && root.is_dir()).then(|| ModelFiles::local(id, &root, false))
 }
 
 fn read_lock(folder: &Path) -> Result<Option<Lock>, ModelStoreError> {

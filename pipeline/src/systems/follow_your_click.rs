@@ -4,15 +4,21 @@
 //! public Stable Diffusion checkpoints are two implementations.
 
 mod animation;
+mod choice;
 mod complete;
 pub mod detail;
 pub mod embedded;
 pub mod eval;
 pub mod guide;
 pub mod motions;
+mod open;
 pub mod public;
 mod scenery;
 
+use animation::validate;
 pub use animation::{
-    AnimateError, AnimationReport, Animator, ClickAnimation, Ease, FrameSink, Hooks, Region, frame_phases,
+    AnimateError, AnimationReport, Animator, ClickAnimation, Ease, Effort, FrameSink, Hooks, JobSize, Region,
+    frame_phases,
 };
+pub use choice::{MAX_GUIDANCE, Sampler, SamplingChoice, WORKING_SIZES};
+pub use open::Models;

@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use super::engines::Engines;
 use super::error::{DocumentError, ErrorClass};
+use super::model_name::ModelName;
 use super::value::{Clip, ClipWriter, Value, Written, measure};
 use crate::media::{Mask, MediaError, Picture};
 use crate::progress::{Event, Progress};
 use crate::store::atomic::AtomicError;
 use crate::store::cache::{Cache, CacheKey};
 use crate::store::paths::{PathError, Roots};
-use crate::systems::follow_your_click::AnimateError;
+use crate::systems::follow_your_click::{AnimateError, Animator};
 
 /// Why a job ended without its outputs.
 #[derive(Debug, thiserror::Error)]
@@ -107,7 +108,7 @@ fn atomic_class(error: &AtomicError) -> ErrorClass {
 /// What the caller should do about a failed animation.
 pub fn animate_class(error: &AnimateError) -> ErrorClass {
     match error {
-        AnimateError::Model { .. } => ErrorClass::Unavailable,
+        AnimateError::Model { .. } | AnimateError::NotInstalled { .. } => ErrorClass::Unavailable,
         AnimateError::Cancelled => ErrorClass::Interrupted,
         AnimateError::Checkpoint { .. } | AnimateError::Sink { .. } => ErrorClass::Io,
         AnimateError::Compute(_) => ErrorClass::Bug,
@@ -148,6 +149,12 @@ impl<'a> NodeContext<'a> {
     /// The models.
     pub fn engines(&self) -> &'a dyn Engines {
         self.engines
+    }
+
+    /// The model of that name, looked up where the document may read.
+    pub fn animator(&self, name: &str) -> Result<Arc<dyn Animator>, RunError> {
+        let name = ModelName::look_up(name, self.roots)?;
+        Ok(self.engines.animator(&name)?)
     }
 
     /// Where progress goes.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::context::RunError;
 use super::fields::{Point, Rectangle};
+use super::model_name::ModelName;
 use super::ops::Candidate;
 use crate::media::{Mask, Picture};
 use crate::systems::follow_your_click::{AnimateError, Animator};
@@ -22,8 +23,9 @@ pub struct MaskQuery<'a> {
 
 /// Gives ops their models. One per process; planning and running use the same.
 pub trait Engines: Send + Sync {
-    /// The animator of a `model` field: "embedded", a folder, or a hub id with revision.
-    fn animator(&self, model: &str) -> Result<Arc<dyn Animator>, AnimateError>;
+    /// The animator of a `model` field: "embedded", a name of the registry, a hub id with revision, or a folder.
+    /// Never uses the network, and reads no more of a large checkpoint than its headers.
+    fn animator(&self, model: &ModelName<'_>) -> Result<Arc<dyn Animator>, AnimateError>;
 
     /// Cuts out the clicked thing; the mask has the picture's size.
     fn click(&self, picture: &Picture, query: &MaskQuery<'_>) -> Result<Mask, RunError>;

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::store::cache::Cache;
+use crate::systems::follow_your_click::Effort;
 
 /// Where measured costs are kept in the cache folder.
 const COSTS: &str = "costs.json";
@@ -60,6 +61,8 @@ pub struct Work {
     pub units: f64,
     /// Seconds per unit unless measured.
     pub guess: f64,
+    /// What the units count where an op has several kinds of work; measurements are kept apart by it.
+    pub meter: &'static str,
     /// Memory while it runs, in bytes.
     pub memory: u64,
     /// Disk it will fill, in bytes.
@@ -72,6 +75,7 @@ impl Work {
         Self {
             units: shape.megapixels(),
             guess: 0.05,
+            meter: "",
             memory: shape.pixels() * 8,
             disk: shape.pixels() * KEPT_BYTES,
         }
@@ -80,12 +84,18 @@ impl Work {
     /// Writing pictures or a clip.
     pub fn encode(shape: Shape) -> Self {
         let disk = (shape.megapixels() * 1e6) as u64;
-        Self { units: shape.megapixels(), guess: 0.15, memory: shape.pixels() * 32, disk }
+        Self { units: shape.megapixels(), guess: 0.15, meter: "", memory: shape.pixels() * 32, disk }
     }
 
     /// Cutting a clicked thing out; done at a working size whatever the picture's.
     pub fn select(shape: Shape) -> Self {
-        Self { units: 1.0, guess: 2.0, memory: (64 << 20) + shape.pixels() * 16, disk: shape.pixels() * 4 }
+        Self {
+            units: 1.0,
+            guess: 2.0,
+            meter: "",
+            memory: (64 << 20) + shape.pixels() * 16,
+            disk: shape.pixels() * 4,
+        }
     }
 
     /// Animating: steps at the model's own size, then compositing at full size.
@@ -94,7 +104,19 @@ impl Work {
         Self {
             units: model_units + 4.0 * shape.megapixels(),
             guess: 0.15,
+            meter: "",
             memory: (700 << 20) + shape.pixels() * 64,
+            disk: 0,
+        }
+    }
+
+    /// Animating with a model that knows its own cost, then compositing at full size.
+    pub fn compute(shape: Shape, effort: &Effort) -> Self {
+        Self {
+            units: effort.gigaflop,
+            guess: 1.0 / gigaflop_per_second(),
+            meter: "gigaflop",
+            memory: effort.memory.saturating_add(shape.pixels() * 64),
             disk: 0,
         }
     }
@@ -104,6 +126,24 @@ impl Work {
         self.disk = shape.pixels().saturating_mul(shape.frames).saturating_mul(KEPT_BYTES);
         self
     }
+}
+
+/// What the processor is guessed to do until a run has measured it.
+///
+/// Per thread, whole networks of `kernels/benches/RESULTS.md`'s shapes: convolutions and linear layers reach twice
+/// this, attention and norms less.
+fn gigaflop_per_second() -> f64 {
+    let thread = match kinora_kernels::Isa::current() {
+        kinora_kernels::Isa::Avx512 => 100.0,
+        kinora_kernels::Isa::Avx2 => 35.0,
+        kinora_kernels::Isa::Portable => 15.0,
+    };
+    thread * std::thread::available_parallelism().map_or(1.0, |threads| threads.get() as f64)
+}
+
+/// The name under which the cost of `work` of `op` is kept.
+fn kept_as(op: &str, work: &Work) -> String {
+    if work.meter.is_empty() { op.to_owned() } else { format!("{op} {}", work.meter) }
 }
 
 /// Measured seconds per unit of each op, shared by all processes that use a cache.
@@ -120,7 +160,7 @@ impl Costs {
 
     /// Seconds `work` of `op` will take, and whether that is measured.
     pub(super) fn seconds(&self, op: &str, work: &Work) -> (f64, bool) {
-        match self.ops.get(op).filter(|cost| cost.is_finite() && **cost >= 0.0) {
+        match self.ops.get(&kept_as(op, work)).filter(|cost| cost.is_finite() && **cost >= 0.0) {
             Some(cost) => (cost * work.units, true),
             None => (work.guess * work.units, false),
         }
@@ -132,7 +172,7 @@ impl Costs {
             return;
         }
         let cost = seconds / work.units;
-        let mean = self.ops.entry(op.to_owned()).or_insert(cost);
+        let mean = self.ops.entry(kept_as(op, work)).or_insert(cost);
         *mean += NEWEST * (cost - *mean);
     }
 
@@ -182,6 +222,11 @@ mod tests {
         costs.learn("video.save", &work, 2.0);
         let (seconds, _) = costs.seconds("video.save", &work);
         assert!((seconds - 3.4).abs() < 1e-9, "{seconds}");
+        // Another kind of work of the same op has a cost of its own.
+        let other = Work { meter: "gigaflop", ..work };
+        costs.learn("video.save", &other, 100.0);
+        assert_eq!(costs.seconds("video.save", &work).0, seconds);
+        assert_eq!(costs.seconds("video.save", &other), (100.0, true));
         costs.learn("video.save", &work, f64::NAN);
         assert_eq!(costs.seconds("video.save", &work).0, seconds);
     }

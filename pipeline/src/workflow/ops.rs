@@ -76,6 +76,15 @@ pub trait NodeOp: std::fmt::Debug + Send + Sync {
     /// The rough size of the result and of the work, from the sizes of the inputs.
     fn forecast(&self, inputs: &[(String, Shape)]) -> (Shape, Work);
 
+    /// [`Self::forecast`] for an op that has a model, which may know its own cost.
+    fn forecast_with(
+        &self,
+        inputs: &[(String, Shape)],
+        _model: &dyn crate::systems::follow_your_click::Animator,
+    ) -> (Shape, Work) {
+        self.forecast(inputs)
+    }
+
     /// Does it.
     ///
     /// # Errors

@@ -6,18 +6,19 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::context::animate_class;
 use super::document::Document;
 use super::engines::Engines;
-use super::error::{DocumentError, ErrorClass, FieldPath, Finding, ProblemKind};
+use super::error::{DocumentError, FieldPath, Finding, ProblemKind};
 use super::forecast::{Costs, Forecast, Shape, Work, memory_now};
 use super::job::{Job, job_id};
 use super::key::{KeyParts, key_of};
-use super::ops::Op;
+use super::model_name::{ModelName, model_problem};
+use super::ops::{NodeOp, Op};
 use super::receipt::{Receipt, receipt_path};
 use super::value::measure;
 use crate::store::cache::{Cache, CacheKey, digest_file};
 use crate::store::paths::{PathError, Roots};
+use crate::systems::follow_your_click::Animator;
 
 /// How a document is planned and run.
 #[derive(Clone)]
@@ -272,30 +273,8 @@ impl Builder<'_> {
                 }
             }
         }
-        let mut model_digest = None;
-        if let Some(model) = op.model() {
-            match self.options.engines.animator(model) {
-                Ok(animator) => {
-                    if let Some(mut finding) = op.model_check(&*animator) {
-                        let mut path = field.clone();
-                        path.0.append(&mut finding.field.0);
-                        finding.field = path;
-                        self.findings.push(finding);
-                    }
-                    model_digest = Some(animator.digest().to_owned());
-                }
-                Err(error) => {
-                    let kind = match animate_class(&error) {
-                        ErrorClass::Unavailable => ProblemKind::Model,
-                        ErrorClass::Io => ProblemKind::Io,
-                        _ => ProblemKind::Value,
-                    };
-                    let finding =
-                        Finding::new(kind, field.key("model"), "a model that can be used", error.to_string());
-                    self.findings.push(finding.help("\"embedded\" is the model inside Kinora"));
-                }
-            }
-        }
+        let model = op.model().and_then(|name| self.model(op, name, &field));
+        let model_digest = model.as_ref().map(|model| model.digest().to_owned());
         let digest = match &node.op {
             Op::MaskClick(_) => Some(self.options.engines.click_digest()),
             _ => model_digest.clone(),
@@ -311,7 +290,10 @@ impl Builder<'_> {
             Some(path) => self.output(name, path, &key, &field)?,
             None => (None, self.options.cache.has(&key), false),
         };
-        let (shape, work) = op.forecast(&shapes);
+        let (shape, work) = match &model {
+            Some(model) => op.forecast_with(&shapes, &**model),
+            None => op.forecast(&shapes),
+        };
         self.keys.insert(name.to_owned(), key.clone());
         self.shapes.insert(name.to_owned(), shape);
         let inputs = op
@@ -340,6 +322,36 @@ impl Builder<'_> {
             work,
             seconds,
         })
+    }
+
+    /// The model of a node, asked whether it can do the job; `None` when it cannot be had.
+    fn model(&mut self, op: &dyn NodeOp, name: &str, field: &FieldPath) -> Option<Arc<dyn Animator>> {
+        let at = field.key("model");
+        let name = match ModelName::look_up(name, self.roots) {
+            Ok(name) => name,
+            Err(error) => {
+                let kind =
+                    if matches!(error, PathError::Io { .. }) { ProblemKind::Io } else { ProblemKind::Path };
+                let expected = "a model, or a folder of weights inside the document's folder";
+                self.findings.push(Finding::new(kind, at, expected, error.to_string()));
+                return None;
+            }
+        };
+        match self.options.engines.animator(&name) {
+            Ok(animator) => {
+                if let Some(mut finding) = op.model_check(&*animator) {
+                    let mut path = field.clone();
+                    path.0.append(&mut finding.field.0);
+                    finding.field = path;
+                    self.findings.push(finding);
+                }
+                Some(animator)
+            }
+            Err(error) => {
+                self.findings.push(model_problem(at, &error));
+                None
+            }
+        }
     }
 
     /// Where an output goes, whether it is there and proved, and whether it may be replaced.
@@ -456,7 +468,7 @@ fn too_much(forecast: &Forecast) -> Vec<Finding> {
                 format!("{} MiB of memory", mib(forecast.memory)),
                 format!("a machine with {} MiB", mib(all)),
             )
-            .help("set a smaller \"size\""),
+            .help("set a smaller \"size\", or for a public checkpoint a smaller \"working_size\" or fewer frames"),
         );
     }
     findings

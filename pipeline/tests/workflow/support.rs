@@ -12,8 +12,8 @@ use kinora_pipeline::systems::follow_your_click::{
     AnimateError, AnimationReport, Animator, ClickAnimation, FrameSink, Hooks,
 };
 use kinora_pipeline::workflow::{
-    Document, DocumentError, Engines, MaskQuery, Plan, RunContext, RunError, RunOptions, RunReport,
-    SystemClock,
+    Document, DocumentError, Engines, MaskQuery, ModelName, Plan, RunContext, RunError, RunOptions,
+    RunReport, SystemClock,
 };
 
 pub(crate) const MAX_TOKENS: usize = 77;
@@ -123,11 +123,12 @@ pub(crate) struct Fakes {
 }
 
 impl Engines for Fakes {
-    fn animator(&self, model: &str) -> Result<Arc<dyn Animator>, AnimateError> {
-        if model == "embedded" {
+    fn animator(&self, model: &ModelName<'_>) -> Result<Arc<dyn Animator>, AnimateError> {
+        if model.name == ModelName::EMBEDDED {
             return Ok(Arc::new(Shifter { counts: Arc::clone(&self.counts) }));
         }
-        Err(AnimateError::Model { model: model.into(), message: "not installed; kinora models pull".into() })
+        let message = "not installed; kinora models pull".into();
+        Err(AnimateError::Model { model: model.name.into(), message })
     }
 
     fn click(&self, picture: &Picture, query: &MaskQuery<'_>) -> Result<Mask, RunError> {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::choice::SamplingChoice;
 use crate::media::{Mask, Picture};
 use crate::progress::Progress;
 
@@ -74,6 +75,32 @@ pub struct ClickAnimation {
     pub composite: bool,
     /// Longer side of the frames in pixels; `None` for the photograph's size (up to 3,840).
     pub size: Option<u32>,
+    /// What the job says about sampling; nothing for models that leave no choice.
+    pub sampling: SamplingChoice,
+}
+
+/// A job as far as its cost depends on it.
+#[derive(Debug, Clone, Copy)]
+pub struct JobSize<'a> {
+    /// Width of the photograph in pixels.
+    pub width: u32,
+    /// Height of the photograph in pixels.
+    pub height: u32,
+    /// Frames of the clip.
+    pub frames: usize,
+    /// Denoise steps; `None` for the model's own default.
+    pub steps: Option<usize>,
+    /// What the job says about sampling.
+    pub sampling: &'a SamplingChoice,
+}
+
+/// What one clip costs.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Effort {
+    /// Floating-point operations in 10⁹.
+    pub gigaflop: f64,
+    /// Memory while it renders, weights included, in bytes.
+    pub memory: u64,
 }
 
 /// What an [`Animator`] is given beside the job.
@@ -149,6 +176,27 @@ pub enum AnimateError {
     /// The job was asked to stop.
     #[error("interrupted; the finished steps are kept and --resume continues")]
     Cancelled,
+    /// A number or text about sampling that cannot be used.
+    #[error("{field}: expected {expected}, got {got}")]
+    Setting { field: &'static str, expected: String, got: String },
+    /// Something about sampling that this model has no use for.
+    #[error("{field}: {model} has no use for it; leave it out, or choose a public checkpoint as the model")]
+    Unused { model: String, field: &'static str },
+    /// No model of that name.
+    #[error(
+        "no model {model:?}; known are {known}, hub:OWNER/NAME@REVISION, or a folder of weights beside the document"
+    )]
+    UnknownModel { model: String, known: String },
+    /// A model that is known and whose weights are not on this machine.
+    #[error(
+        "the weights of {model} are not on this machine; fetch them once with `kinora models pull {pull}`"
+    )]
+    NotInstalled {
+        /// The model asked for.
+        model: String,
+        /// What to pull: the model, or the base it needs.
+        pull: String,
+    },
     /// A model file that is missing, damaged or of another shape.
     #[error("model {model}: {message}")]
     Model { model: String, message: String },
@@ -186,8 +234,17 @@ pub trait Animator: Send + Sync {
     /// Denoise steps used when the job names none.
     fn default_steps(&self) -> usize;
 
+    /// What a job of this size will cost, told without reading weights; `None` when the model does not know.
+    fn effort(&self, job: &JobSize<'_>) -> Option<Effort> {
+        let _ = job;
+        None
+    }
+
     /// Checks what can be checked without computing.
     fn validate(&self, job: &ClickAnimation) -> Result<(), AnimateError> {
+        if let Some(field) = job.sampling.first() {
+            return Err(AnimateError::Unused { model: self.name().to_owned(), field });
+        }
         validate(self.name(), self.max_frames(), job)
     }
 
@@ -200,7 +257,7 @@ pub trait Animator: Send + Sync {
     ) -> Result<AnimationReport, AnimateError>;
 }
 
-fn validate(model: &str, max_frames: usize, job: &ClickAnimation) -> Result<(), AnimateError> {
+pub(super) fn validate(model: &str, max_frames: usize, job: &ClickAnimation) -> Result<(), AnimateError> {
     if job.regions.is_empty() {
         return Err(AnimateError::NoRegion);
     }
@@ -253,6 +310,7 @@ mod tests {
             guide: true,
             composite: true,
             size: None,
+            sampling: SamplingChoice::default(),
         }
     }
 

@@ -5,12 +5,15 @@
 //! pinned to the photograph, and decoding frame by frame.
 
 mod condition;
+mod effort;
+mod files;
 mod fit;
 mod load;
 mod options;
 mod render;
 
 pub use condition::{ConditionLayout, image_channels, pia_affinity};
-pub use load::{Public, PublicParts};
+pub use files::CheckpointFiles;
+pub use load::{Public, PublicParts, Shelf};
 pub use options::PublicOptions;
 pub use render::{ClipRequest, Pin};

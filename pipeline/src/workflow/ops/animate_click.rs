@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{CLIP_PORTS, Checks, Input, MASK, NUMBER, NodeOp, PICTURE};
 use crate::media::{Mask, Picture};
-use crate::systems::follow_your_click::{AnimateError, Animator, ClickAnimation, Ease, Hooks, Region};
+use crate::systems::follow_your_click::{
+    AnimateError, Animator, ClickAnimation, Ease, Hooks, JobSize, Region, Sampler, SamplingChoice,
+};
 use crate::workflow::context::{NodeContext, RunError};
 use crate::workflow::error::{FieldPath, Finding, ProblemKind, Segment};
 use crate::workflow::fields::{Link, Number, PortKind, yes};
@@ -67,10 +69,30 @@ pub struct AnimateClick {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("minimum" = 64, "maximum" = 7680))]
     pub size: Option<u32>,
-    /// "embedded", a folder of weights, or a hub id with revision.
+    /// "embedded", a name from `kinora models list` such as "animatediff-v2" or "pia", a repository of the hub as
+    /// "hub:OWNER/NAME@REVISION", or a folder of weights beside the document. Weights are fetched beforehand with
+    /// `kinora models pull`; rendering never uses the network.
     #[serde(default = "embedded")]
     #[schemars(length(min = 1))]
     pub model: String,
+    /// What the clip is steered away from. Public checkpoints only, as are the fields below.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub negative_prompt: Option<String>,
+    /// Weight of the prompt against the negative prompt; 1 leaves the negative prompt out and takes half the time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("minimum" = 1, "maximum" = 30))]
+    pub guidance_scale: Option<f64>,
+    /// The solver that goes from noise to picture.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sampler: Option<Sampler>,
+    /// Longer side of the picture the network works on, in pixels; 512 when absent. Time and memory grow with its
+    /// square; `size` is that of the finished frames.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("minimum" = 64, "maximum" = 2048))]
+    pub working_size: Option<u32>,
+    /// Holds everything outside the masks to the photograph while denoising; true when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pin_background: Option<bool>,
 }
 
 /// One thing that moves.
@@ -124,6 +146,29 @@ impl AnimateClick {
             guide: self.guide,
             composite: self.composite,
             size: self.size,
+            sampling: self.sampling(),
+        }
+    }
+
+    fn sampling(&self) -> SamplingChoice {
+        SamplingChoice {
+            negative_prompt: self.negative_prompt.clone(),
+            guidance_scale: self.guidance_scale,
+            sampler: self.sampler,
+            working_size: self.working_size,
+            pin_background: self.pin_background,
+        }
+    }
+
+    /// The size of the frames.
+    fn shape(&self, inputs: &[(String, Shape)]) -> Shape {
+        let photo = Shape::first(inputs);
+        let longer = photo.width.max(photo.height).max(1);
+        let wanted = u64::from(self.size.unwrap_or(3840)).min(longer);
+        Shape {
+            width: photo.width * wanted / longer,
+            height: photo.height * wanted / longer,
+            frames: u64::from(self.frames),
         }
     }
 
@@ -283,28 +328,49 @@ impl NodeOp for AnimateClick {
             AnimateError::Steps { got } => {
                 Finding::new(ProblemKind::Range, at(&[key("steps")]), "1 to 1000 steps", got.to_string())
             }
+            AnimateError::Setting { field, expected, got } => {
+                Finding::new(ProblemKind::Value, at(&[key(field)]), expected, got)
+            }
+            AnimateError::Unused { model, field } => {
+                let found = "one that it has no use for";
+                Finding::new(ProblemKind::Value, at(&[key(field)]), format!("no {field} with {model}"), found)
+                    .help("leave it out, or choose a public checkpoint as the model")
+            }
             other => Finding::new(ProblemKind::Value, at(&[]), "a job the model can do", other.to_string()),
         };
         Some(finding)
     }
 
     fn forecast(&self, inputs: &[(String, Shape)]) -> (Shape, Work) {
-        let photo = Shape::first(inputs);
-        let longer = photo.width.max(photo.height).max(1);
-        let wanted = u64::from(self.size.unwrap_or(3840)).min(longer);
-        let shape = Shape {
-            width: photo.width * wanted / longer,
-            height: photo.height * wanted / longer,
-            frames: u64::from(self.frames),
-        };
+        let shape = self.shape(inputs);
         (shape, Work::animate(shape, self.steps.map(u64::from)).keeping_frames(shape))
+    }
+
+    fn forecast_with(&self, inputs: &[(String, Shape)], model: &dyn Animator) -> (Shape, Work) {
+        let photo = Shape::first(inputs);
+        let side = |pixels: u64| u32::try_from(pixels).unwrap_or(u32::MAX).max(1);
+        let sampling = self.sampling();
+        let size = JobSize {
+            width: side(photo.width),
+            height: side(photo.height),
+            frames: self.frames as usize,
+            steps: self.steps.map(|steps| steps as usize),
+            sampling: &sampling,
+        };
+        match model.effort(&size) {
+            Some(effort) => {
+                let shape = self.shape(inputs);
+                (shape, Work::compute(shape, &effort).keeping_frames(shape))
+            }
+            None => self.forecast(inputs),
+        }
     }
 
     fn run(&self, context: &mut NodeContext<'_>) -> Result<Value, RunError> {
         let photo = context.picture_input("image")?;
         let regions = self.gather(context)?;
         let job = self.outline((*photo).clone(), regions);
-        let model = context.engines().animator(&self.model)?;
+        let model = context.animator(&self.model)?;
         model.validate(&job)?;
         let mut writer = context.clip(rational_fps(self.fps))?;
         let checkpoint = context.checkpoint_folder()?;

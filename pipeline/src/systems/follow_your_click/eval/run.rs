@@ -12,7 +12,9 @@ use crate::media::{Mask, Picture, Raster};
 use crate::progress::{Event, NullProgress, Progress};
 use crate::systems::follow_your_click::embedded::Embedded;
 use crate::systems::follow_your_click::motions::{KINDS, Kind};
-use crate::systems::follow_your_click::{AnimateError, Animator as _, ClickAnimation, Ease, Hooks, Region};
+use crate::systems::follow_your_click::{
+    AnimateError, Animator as _, ClickAnimation, Ease, Hooks, Region, SamplingChoice,
+};
 
 /// Frames of a case's clip.
 const CLIP: usize = 16;
@@ -128,6 +130,7 @@ fn measure(model: &Embedded, case: &Case, steps: usize) -> Result<CaseResult, Ev
         guide: true,
         composite: true,
         size: None,
+        sampling: SamplingChoice::default(),
     };
     let hooks = Hooks { progress: &NullProgress, node: "eval", checkpoint: None, resume: false };
     let began = Instant::now();

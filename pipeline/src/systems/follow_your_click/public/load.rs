@@ -1,130 +1,158 @@
-//! Reading a public checkpoint from the files of a model and of the base it needs.
+//! A public checkpoint that can render: described at once, its weights read for the first clip.
 
-use std::fs::File;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{DType, Device};
-use serde::de::DeserializeOwned;
 
+use super::files::{CheckpointFiles, store_error};
 use super::options::PublicOptions;
-use crate::nets::layouts::{Checkpoint, Layout, SafetensorsFile, TensorFile, detect, merge_motion_lora};
-use crate::nets::{AutoencoderKl, AutoencoderKlConfig, ClipText, ClipTextConfig, ClipTokenizer, UnetMotion};
+use crate::nets::layouts::StateMap;
+use crate::nets::{
+    AutoencoderKl, AutoencoderKlConfig, ClipText, ClipTextConfig, ClipTokenizer, UnetMotion, UnetMotionConfig,
+};
 use crate::store::model_store::{ModelFiles, ModelStore};
 use crate::systems::follow_your_click::AnimateError;
 
 /// CLIP's own vocabulary, the one of every Stable Diffusion 1 checkpoint.
 const VOCABULARY: &[u8] =
     include_bytes!("../../../../../assets/models/kinora-mini/bpe_simple_vocab_16e6.txt.gz");
-/// Where diffusers keeps the parts of a model.
-const PARTS: [&str; 5] = ["", "text_encoder", "vae", "unet", "motion_adapter"];
 
 /// The networks of a checkpoint.
 #[derive(Debug)]
 pub struct PublicParts {
-    pub tokenizer: ClipTokenizer,
     pub text: ClipText,
     pub vae: AutoencoderKl,
     pub unet: UnetMotion,
 }
 
-/// A public checkpoint, ready to render.
+/// What the networks are, without their weights.
+#[derive(Debug, Clone)]
+pub(super) struct Blueprint {
+    pub(super) text: ClipTextConfig,
+    pub(super) vae: AutoencoderKlConfig,
+    pub(super) unet: UnetMotionConfig,
+    /// Weights in all networks.
+    pub(super) parameters: usize,
+}
+
+/// Room for the weights of one checkpoint, shared by all that are open: two Stable Diffusions at once would need the
+/// memory of two.
+#[derive(Debug, Default)]
+pub struct Shelf(Mutex<Option<(String, Arc<PublicParts>)>>);
+
+impl Shelf {
+    fn get(
+        &self,
+        digest: &str,
+        load: impl FnOnce() -> Result<PublicParts, AnimateError>,
+    ) -> Result<Arc<PublicParts>, AnimateError> {
+        let mut place = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((of, parts)) = &*place
+            && of == digest
+        {
+            return Ok(Arc::clone(parts));
+        }
+        // The old weights go before the new ones come.
+        *place = None;
+        let parts = Arc::new(load()?);
+        *place = Some((digest.to_owned(), Arc::clone(&parts)));
+        Ok(parts)
+    }
+}
+
+/// Where the weights are.
+#[derive(Debug)]
+enum Weights {
+    Loaded(Arc<PublicParts>),
+    Files { files: Box<CheckpointFiles>, shelf: Arc<Shelf> },
+}
+
+/// A public checkpoint.
 #[derive(Debug)]
 pub struct Public {
     pub(super) name: String,
     pub(super) digest: String,
-    pub(super) parts: PublicParts,
+    pub(super) tokenizer: ClipTokenizer,
+    pub(super) blueprint: Blueprint,
     pub(super) options: PublicOptions,
     pub(super) device: Device,
+    weights: Weights,
 }
 
 impl Public {
     /// A checkpoint whose networks the caller has built; `digest` must change with any weight.
+    ///
+    /// # Errors
+    /// None in a tested build: the vocabulary is compiled in.
     pub fn new(
         name: &str,
         digest: &str,
         parts: PublicParts,
         options: PublicOptions,
         device: &Device,
-    ) -> Self {
-        Self { name: name.to_owned(), digest: digest.to_owned(), parts, options, device: device.clone() }
+    ) -> Result<Self, AnimateError> {
+        let blueprint = Blueprint {
+            text: parts.text.config().clone(),
+            vae: parts.vae.config().clone(),
+            unet: parts.unet.config().clone(),
+            parameters: 0,
+        };
+        Ok(Self {
+            name: name.to_owned(),
+            digest: digest.to_owned(),
+            tokenizer: tokenizer(name)?,
+            blueprint,
+            options,
+            device: device.clone(),
+            weights: Weights::Loaded(Arc::new(parts)),
+        })
     }
 
-    /// Reads a model of the store with the base it needs; arithmetic is f32. `options` overrides what the
-    /// network's parts call for.
+    /// Opens a model of the registry or the hub with the base it needs. Never uses the network; reads no weights yet.
     ///
     /// # Errors
-    /// [`AnimateError::Model`] naming the file and what is missing, left over, misshapen or not a number.
-    pub fn load(
+    /// [`AnimateError::UnknownModel`], [`AnimateError::NotInstalled`], or as [`Self::open_folders`].
+    pub fn open(
         store: &ModelStore,
         id: &str,
         device: &Device,
-        options: Option<PublicOptions>,
+        shelf: &Arc<Shelf>,
     ) -> Result<Self, AnimateError> {
-        let fail = |problem: &dyn std::fmt::Display| AnimateError::Model {
-            model: id.to_owned(),
-            message: problem.to_string(),
-        };
-        let model = store.resolve(id).map_err(|error| fail(&error))?;
-        let mut folders = Vec::new();
-        for need in &model.needs {
-            folders.push(store.resolve(need).map_err(|error| fail(&error))?);
-        }
-        folders.push(model);
-
-        let mut hash = blake3::Hasher::new();
-        let mut files: Vec<(u8, Arc<dyn TensorFile>)> = Vec::new();
-        for folder in &folders {
-            for path in weight_files(&folder.root) {
-                digest_file(&mut hash, folder, &path)
-                    .map_err(|error| fail(&format!("{}: {error}", path.display())))?;
-                let file: Arc<dyn TensorFile> =
-                    Arc::new(SafetensorsFile::open(&path).map_err(|error| fail(&error))?);
-                let layout = detect(file.as_ref()).map_err(|error| fail(&error))?;
-                files.push((order(&layout), file));
-            }
-        }
-        // Stable: within a rank the base's files stay before the model's own.
-        files.sort_by_key(|(rank, _)| *rank);
-        let mut checkpoint = Checkpoint::default();
-        for (rank, file) in files {
-            if rank == LORA {
-                merge_motion_lora(&mut checkpoint.unet, &file, 1.0).map_err(|error| fail(&error))?;
-            } else {
-                checkpoint.add(file).map_err(|error| fail(&error))?;
-            }
-        }
-        for (part, map) in
-            [("text encoder", &checkpoint.text), ("autoencoder", &checkpoint.vae), ("UNet", &checkpoint.unet)]
-        {
-            if map.is_empty() {
-                return Err(fail(&format!(
-                    "no file has a {part}; expected a Stable Diffusion 1.5 model as one file or in the folders \
-                     text_encoder, vae and unet"
-                )));
-            }
-        }
-        if checkpoint.motion().is_none() {
-            return Err(fail(
-                &"it has no motion modules; choose a model with AnimateDiff, PIA or Follow-Your-Click weights",
-            ));
-        }
-
-        let text_config: ClipTextConfig = part_config(&folders, "text_encoder").map_err(|e| fail(&e))?;
-        let vae_config: AutoencoderKlConfig = part_config(&folders, "vae").map_err(|e| fail(&e))?;
-        let unet_weights = checkpoint.fitted_unet().map_err(|error| fail(&error))?;
-        let builder = |map: crate::nets::layouts::StateMap| map.into_var_builder(DType::F32, device);
-        let unet =
-            UnetMotion::new(&checkpoint.config, builder(unet_weights)).map_err(|error| fail(&error))?;
-        let text = ClipText::new(&text_config, builder(checkpoint.text)).map_err(|error| fail(&error))?;
-        let vae = AutoencoderKl::new(&vae_config, builder(checkpoint.vae)).map_err(|error| fail(&error))?;
-        let tokenizer = ClipTokenizer::from_bpe_file(VOCABULARY).map_err(|error| fail(&error))?;
-        let options = options.unwrap_or_else(|| PublicOptions::of(unet.config()));
-        let digest = hash.finalize().to_hex().to_string();
-        Ok(Self::new(id, &digest, PublicParts { tokenizer, text, vae, unet }, options, device))
+        let folders = store.resolve_with_bases(id).map_err(|error| store_error(id, error))?;
+        Self::open_folders(store, id, &folders, device, shelf)
     }
 
-    /// How it is sampled.
+    /// Opens the model made of `folders`, bases first; arithmetic is f32.
+    ///
+    /// # Errors
+    /// [`AnimateError::Model`] naming the file and what is missing, left over or misshapen;
+    /// [`AnimateError::NotInstalled`] when it is an addition to a base that is not here.
+    pub fn open_folders(
+        store: &ModelStore,
+        id: &str,
+        folders: &[ModelFiles],
+        device: &Device,
+        shelf: &Arc<Shelf>,
+    ) -> Result<Self, AnimateError> {
+        let files = CheckpointFiles::open(id, folders, store)?;
+        let blueprint = Blueprint {
+            text: files.text_config.clone(),
+            vae: files.vae_config.clone(),
+            unet: files.unet_config.clone(),
+            parameters: files.parameters(),
+        };
+        Ok(Self {
+            name: id.to_owned(),
+            digest: files.digest.clone(),
+            tokenizer: tokenizer(id)?,
+            options: PublicOptions::of(&blueprint.unet),
+            blueprint,
+            device: device.clone(),
+            weights: Weights::Files { files: Box::new(files), shelf: Arc::clone(shelf) },
+        })
+    }
+
+    /// How it is sampled where a job does not say.
     pub fn options(&self) -> &PublicOptions {
         &self.options
     }
@@ -134,53 +162,39 @@ impl Public {
         &mut self.options
     }
 
-    /// Its networks.
-    pub fn parts(&self) -> &PublicParts {
-        &self.parts
+    /// Its networks, read from their files if they are not in memory.
+    ///
+    /// # Errors
+    /// [`AnimateError::Model`] naming the weight and the file: not a number, or of another shape than its
+    /// `config.json` says.
+    pub fn parts(&self) -> Result<Arc<PublicParts>, AnimateError> {
+        match &self.weights {
+            Weights::Loaded(parts) => Ok(Arc::clone(parts)),
+            Weights::Files { files, shelf } => shelf.get(&self.digest, || self.load(files)),
+        }
+    }
+
+    fn load(&self, files: &CheckpointFiles) -> Result<PublicParts, AnimateError> {
+        let builder = |map: &StateMap| map.clone().into_var_builder(DType::F32, &self.device);
+        let fail = |part: &str, error: &dyn std::fmt::Display| self.model_error(&format!("{part}: {error}"));
+        let text = ClipText::new(&files.text_config, builder(&files.text));
+        let vae = AutoencoderKl::new(&files.vae_config, builder(&files.vae));
+        let unet = UnetMotion::new(&files.unet_config, builder(&files.unet));
+        Ok(PublicParts {
+            text: text.map_err(|error| fail("text encoder", &error))?,
+            vae: vae.map_err(|error| fail("autoencoder", &error))?,
+            unet: unet.map_err(|error| fail("UNet", &error))?,
+        })
+    }
+
+    pub(super) fn model_error(&self, error: &dyn std::fmt::Display) -> AnimateError {
+        AnimateError::Model { model: self.name.clone(), message: error.to_string() }
     }
 }
 
-const LORA: u8 = 2;
-
-/// Bases first, then what extends them, then low-rank updates.
-fn order(layout: &Layout) -> u8 {
-    match layout {
-        Layout::SingleFile | Layout::DiffusersUnet | Layout::DiffusersVae | Layout::Text => 0,
-        Layout::Motion(_) | Layout::Pia(_) | Layout::VideoUnet { .. } => 1,
-        Layout::MotionLora => LORA,
-    }
-}
-
-/// The weights in a model's folder and in the folders of its parts, in order of name.
-fn weight_files(root: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for part in PARTS {
-        let Ok(entries) = std::fs::read_dir(root.join(part)) else { continue };
-        let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-        files.retain(|path| path.extension().is_some_and(|e| e == "safetensors") && path.is_file());
-        files.sort();
-        found.extend(files);
-    }
-    found
-}
-
-/// The recorded digest of a fetched file, the contents of a local one.
-fn digest_file(hash: &mut blake3::Hasher, folder: &ModelFiles, path: &Path) -> std::io::Result<()> {
-    let relative = path.strip_prefix(&folder.root).unwrap_or(path).to_string_lossy().replace('\\', "/");
-    match folder.digests.get(&relative) {
-        Some(digest) => drop(hash.update(digest.as_bytes())),
-        None => drop(hash.update_reader(File::open(path)?)?),
-    }
-    hash.update(relative.as_bytes());
-    Ok(())
-}
-
-/// A part's `config.json`, the last folder's that has one; Stable Diffusion 1.5's without.
-fn part_config<T: DeserializeOwned + Default>(folders: &[ModelFiles], part: &str) -> Result<T, String> {
-    let paths = folders.iter().rev().map(|folder| folder.root.join(part).join("config.json"));
-    let Some(path) = paths.into_iter().find(|path| path.is_file()) else { return Ok(T::default()) };
-    let text = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-    serde_json::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))
+fn tokenizer(model: &str) -> Result<ClipTokenizer, AnimateError> {
+    ClipTokenizer::from_bpe_file(VOCABULARY)
+        .map_err(|error| AnimateError::Model { model: model.to_owned(), message: error.to_string() })
 }
 
 #[cfg(test)]
@@ -189,14 +203,18 @@ mod tests {
     use crate::store::hub::HubOptions;
 
     #[test]
-    fn a_folder_without_the_parts_is_refused_by_name() {
+    fn what_is_not_here_is_told_apart_from_what_nobody_knows() {
         let folder = tempfile::tempdir().unwrap();
         let store = ModelStore::new(folder.path(), HubOptions::default()).unwrap();
-        let load = |id: &str| Public::load(&store, id, &Device::Cpu, None).unwrap_err().to_string();
-        assert!(load("sd15").contains("kinora models pull sd15"));
-        let id = folder.path().to_str().unwrap();
-        assert!(load(id).contains("text encoder"), "{}", load(id));
-        std::fs::write(folder.path().join("model.safetensors"), [1u8; 5]).unwrap();
-        assert!(load(id).contains("model.safetensors"), "{}", load(id));
+        let shelf = Arc::new(Shelf::default());
+        let open = |id: &str| Public::open(&store, id, &Device::Cpu, &shelf).unwrap_err();
+        for id in ["animatediff-v2", "pia", "hub:own/er@v1"] {
+            let error = open(id);
+            assert!(matches!(error, AnimateError::NotInstalled { .. }), "{error}");
+            assert!(error.to_string().contains(&format!("`kinora models pull {id}`")), "{error}");
+        }
+        let error = open("animatedif-v2");
+        assert!(matches!(error, AnimateError::UnknownModel { .. }), "{error}");
+        assert!(error.to_string().contains("animatediff-v2"), "{error}");
     }
 }

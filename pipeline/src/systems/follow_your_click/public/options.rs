@@ -3,6 +3,7 @@
 use super::condition::ConditionLayout;
 use crate::nets::UnetMotionConfig;
 use crate::sampling::{Guidance, SamplerSpec};
+use crate::systems::follow_your_click::SamplingChoice;
 
 /// Settings of a render with a public checkpoint.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,5 +52,51 @@ impl PublicOptions {
             fps: 2.0,
             trained_frames: 16,
         }
+    }
+    /// These settings with what a job says in their place.
+    pub fn chosen(&self, choice: &SamplingChoice) -> Self {
+        let mut options = self.clone();
+        if let Some(prompt) = &choice.negative_prompt {
+            options.negative_prompt.clone_from(prompt);
+        }
+        if let Some(scale) = choice.guidance_scale {
+            options.guidance.scale = scale;
+        }
+        if let Some(sampler) = choice.sampler {
+            options.sampler.kind = sampler.kind();
+        }
+        if let Some(size) = choice.working_size {
+            options.long_side = size as usize;
+        }
+        if let Some(pin) = choice.pin_background {
+            options.pin_background = pin;
+        }
+        options
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sampling::SamplerKind;
+    use crate::systems::follow_your_click::Sampler;
+
+    #[test]
+    fn a_choice_changes_what_it_names_and_nothing_else() {
+        let own = PublicOptions::of(&UnetMotionConfig::pia());
+        assert_eq!(own.chosen(&SamplingChoice::default()), own);
+        let choice = SamplingChoice {
+            negative_prompt: Some(String::new()),
+            guidance_scale: Some(3.0),
+            sampler: Some(Sampler::Dpmpp2mKarras),
+            working_size: Some(256),
+            pin_background: Some(false),
+        };
+        let mut expected = own.clone();
+        expected.negative_prompt.clear();
+        expected.guidance.scale = 3.0;
+        expected.sampler.kind = SamplerKind::Dpmpp2mKarras;
+        (expected.long_side, expected.pin_background) = (256, false);
+        assert_eq!(own.chosen(&choice), expected);
     }
 }

@@ -3,8 +3,10 @@
 use candle_core::{DType, Tensor};
 
 use super::condition::{ConditionLayout, image_channels, pia_affinity};
+use super::effort::{Extent, effort};
 use super::fit::{blended, resized, to_picture, to_tensor, working_size};
-use super::load::Public;
+use super::load::{Public, PublicParts};
+use super::options::PublicOptions;
 use crate::control::mask::{Combine, LatentMode, animation_mask, combine, dilate, feather, to_latent};
 use crate::media::Mask;
 use crate::nets::UnetMotionInput;
@@ -12,10 +14,14 @@ use crate::nets::unet_motion::Region as TextRegion;
 use crate::progress::Event;
 use crate::sampling::denoise::{self, CheckpointPolicy, DenoiseError, DenoiseSpec};
 use crate::sampling::noise::{INITIAL_STREAM, PIN_STREAM, normal};
-use crate::sampling::{SamplerSpec, Scheduler};
+use crate::sampling::{Guidance, SamplerSpec, Scheduler};
 use crate::systems::follow_your_click::{
-    AnimateError, AnimationReport, Animator, ClickAnimation, Ease, FrameSink, Hooks,
+    AnimateError, AnimationReport, Animator, ClickAnimation, Ease, Effort, FrameSink, Hooks, JobSize,
+    validate,
 };
+
+/// The denoise loop's state in the folder a job keeps it in.
+const CHECKPOINT: &str = "denoise.safetensors";
 
 /// Latents that are held to the photograph.
 #[derive(Debug)]
@@ -43,6 +49,7 @@ pub struct ClipRequest<'a> {
     /// Standard normal noise `[frames, h, w, c]`.
     pub noise: &'a Tensor,
     pub sampler: &'a SamplerSpec,
+    pub guidance: Guidance,
     pub steps: usize,
     pub seed: u64,
     /// Hash over everything that decides the latents.
@@ -64,9 +71,10 @@ impl Public {
         let mut scheduler = request.sampler.build(request.steps).map_err(|error| self.model_error(&error))?;
         let total = scheduler.timesteps().len();
         let start = (request.noise * scheduler.init_noise_sigma())?;
-        let config = self.parts.unet.config();
+        let parts = self.parts()?;
+        let config = parts.unet.config();
         let (strength, fps) = ([request.strength.unwrap_or(0.0)], [self.options.fps]);
-        let guidance = self.options.guidance;
+        let guidance = request.guidance;
         let mut network = |sample: &Tensor, timestep: f64| -> candle_core::Result<Tensor> {
             let input = match request.image {
                 Some(image) => Tensor::cat(&[sample, image], 3)?,
@@ -82,7 +90,7 @@ impl Public {
                     regions,
                     ..UnetMotionInput::new(&input, &timesteps, text)
                 };
-                self.parts.unet.forward(&input).map_err(candle_core::Error::wrap)
+                parts.unet.forward(&input).map_err(candle_core::Error::wrap)
             };
             let conditional = pass(request.text, request.regions)?;
             if !guidance.needs_unconditional() {
@@ -96,7 +104,7 @@ impl Public {
             job: request.identity.to_owned(),
             start: 0,
             checkpoint: hooks.checkpoint.map(|path| CheckpointPolicy {
-                path: path.to_path_buf(),
+                path: path.join(CHECKPOINT),
                 every: 1,
                 resume: hooks.resume,
             }),
@@ -133,18 +141,26 @@ impl Public {
     }
 
     /// Text states of a prompt, `[1, tokens, width]`.
-    fn encode_text(&self, index: usize, prompt: &str) -> Result<Tensor, AnimateError> {
-        let limit = self.parts.text.config().max_position_embeddings;
-        let tokens = self.parts.tokenizer.encode(prompt, limit).map_err(|error| self.model_error(&error))?;
-        if tokens.truncated {
-            let (tokens, limit) = (tokens.tokens, limit.saturating_sub(2));
-            return Err(AnimateError::PromptTooLong { index, tokens, limit, model: self.name.clone() });
-        }
+    fn encode_text(&self, parts: &PublicParts, prompt: &str) -> Result<Tensor, AnimateError> {
+        let limit = parts.text.config().max_position_embeddings;
+        let tokens = self.tokenizer.encode(prompt, limit).map_err(|error| self.model_error(&error))?;
         let ids = Tensor::from_vec(tokens.ids, (1, limit), &self.device)?;
-        Ok(self.parts.text.forward(&ids).map_err(|error| self.model_error(&error))?.hidden)
+        Ok(parts.text.forward(&ids).map_err(|error| self.model_error(&error))?.hidden)
     }
 
-    fn identity(&self, job: &ClickAnimation, steps: usize) -> String {
+    /// Tokens of a prompt beyond what the text encoder reads, with the limit.
+    fn too_long(&self, prompt: &str) -> Result<Option<(usize, usize)>, AnimateError> {
+        let limit = self.blueprint.text.max_position_embeddings;
+        let tokens = self.tokenizer.encode(prompt, limit).map_err(|error| self.model_error(&error))?;
+        Ok(tokens.truncated.then_some((tokens.tokens, limit.saturating_sub(2))))
+    }
+
+    /// Pixels that one cell of the coarsest level spans.
+    fn cell(&self) -> usize {
+        self.blueprint.vae.factor() << self.blueprint.unet.levels().saturating_sub(1)
+    }
+
+    fn identity(&self, job: &ClickAnimation, options: &PublicOptions, steps: usize) -> String {
         let mut hash = blake3::Hasher::new();
         hash.update(self.digest.as_bytes()).update(job.photo.rgb());
         let settings = format!(
@@ -154,7 +170,7 @@ impl Public {
             job.seed,
             job.frames,
             job.ease,
-            self.options
+            options
         );
         hash.update(settings.as_bytes());
         for region in &job.regions {
@@ -166,10 +182,6 @@ impl Public {
         hash.finalize().to_hex().to_string()
     }
 
-    fn model_error(&self, error: &dyn std::fmt::Display) -> AnimateError {
-        AnimateError::Model { model: self.name.clone(), message: error.to_string() }
-    }
-
     fn check(&self, hooks: &Hooks<'_>) -> Result<(), AnimateError> {
         if hooks.progress.cancelled() { Err(AnimateError::Cancelled) } else { Ok(()) }
     }
@@ -177,21 +189,22 @@ impl Public {
     /// The text of the whole picture, and of each region if there are several.
     fn texts(
         &self,
+        parts: &PublicParts,
         job: &ClickAnimation,
         w: usize,
         h: usize,
     ) -> Result<(Tensor, Vec<TextRegion>), AnimateError> {
         if let [only] = job.regions.as_slice() {
-            return Ok((self.encode_text(0, &only.prompt)?, Vec::new()));
+            return Ok((self.encode_text(parts, &only.prompt)?, Vec::new()));
         }
         let mut regions = Vec::with_capacity(job.regions.len());
-        for (index, region) in job.regions.iter().enumerate() {
-            let text = self.encode_text(index, &region.prompt)?;
+        for region in &job.regions {
+            let text = self.encode_text(parts, &region.prompt)?;
             let mask = to_latent(&animation_mask(&region.mask), w, h, LatentMode::Area);
             let mask = Tensor::from_vec(mask, (h, w), &self.device)?;
             regions.push(TextRegion { text, phrase: None, mask });
         }
-        Ok((self.encode_text(0, "")?, regions))
+        Ok((self.encode_text(parts, "")?, regions))
     }
 
     /// How far the latents of each frame are held to the photograph's.
@@ -236,12 +249,48 @@ impl Animator for Public {
     }
 
     fn max_frames(&self) -> usize {
-        let covered = self.parts.unet.config().max_frames().unwrap_or(usize::MAX);
+        let covered = self.blueprint.unet.max_frames().unwrap_or(usize::MAX);
         covered.min(self.options.trained_frames)
     }
 
     fn default_steps(&self) -> usize {
         self.options.steps
+    }
+
+    fn effort(&self, job: &JobSize<'_>) -> Option<Effort> {
+        let options = self.options.chosen(job.sampling);
+        let (width, height) = working_size(job.width, job.height, options.long_side, self.cell());
+        let factor = self.blueprint.vae.factor();
+        let steps = options.sampler.build(job.steps.unwrap_or(options.steps)).ok()?.timesteps().len();
+        let passes = steps * if options.guidance.needs_unconditional() { 2 } else { 1 };
+        let extent = Extent { w: width / factor, h: height / factor, frames: job.frames, passes };
+        Some(effort(&self.blueprint, extent))
+    }
+
+    fn validate(&self, job: &ClickAnimation) -> Result<(), AnimateError> {
+        job.sampling.check()?;
+        validate(&self.name, self.max_frames(), job)?;
+        for (index, region) in job.regions.iter().enumerate() {
+            if let Some((tokens, limit)) = self.too_long(&region.prompt)? {
+                return Err(AnimateError::PromptTooLong { index, tokens, limit, model: self.name.clone() });
+            }
+        }
+        let negative = job.sampling.negative_prompt.as_deref().unwrap_or_default();
+        if let Some((tokens, limit)) = self.too_long(negative)? {
+            return Err(AnimateError::Setting {
+                field: "negative_prompt",
+                expected: format!("at most {limit} tokens"),
+                got: format!("{tokens} tokens"),
+            });
+        }
+        let steps = job.steps.unwrap_or(self.options.steps);
+        let sampler = self.options.chosen(&job.sampling).sampler;
+        let built = sampler.build(steps).map(drop);
+        built.map_err(|error| AnimateError::Setting {
+            field: "steps",
+            expected: "a number of steps the sampler can take".to_owned(),
+            got: error.to_string(),
+        })
     }
 
     fn animate(
@@ -252,17 +301,17 @@ impl Animator for Public {
     ) -> Result<AnimationReport, AnimateError> {
         self.validate(job)?;
         let size_error = || self.model_error(&"a picture of that size cannot be resized");
-        let levels = self.parts.unet.config().levels();
-        let factor = self.parts.vae.config().factor();
-        let cell = factor << levels.saturating_sub(1);
+        let options = self.options.chosen(&job.sampling);
+        let parts = self.parts()?;
+        let factor = self.blueprint.vae.factor();
         let (photo_width, photo_height) = (job.photo.width(), job.photo.height());
-        let (width, height) = working_size(photo_width, photo_height, self.options.long_side, cell);
+        let (width, height) = working_size(photo_width, photo_height, options.long_side, self.cell());
         let (w, h) = (width / factor, height / factor);
 
-        let (text, regions) = self.texts(job, w, h)?;
-        let negative = self.encode_text(0, &self.options.negative_prompt)?;
+        let (text, regions) = self.texts(&parts, job, w, h)?;
+        let negative = self.encode_text(&parts, &options.negative_prompt)?;
         let small = resized(&job.photo, width, height).ok_or_else(size_error)?;
-        let encoded = self.parts.vae.encode(&to_tensor(&small, &self.device)?, None);
+        let encoded = parts.vae.encode(&to_tensor(&small, &self.device)?, None);
         let first = encoded.map_err(|error| self.model_error(&error))?.squeeze(0)?;
         self.check(hooks)?;
 
@@ -270,27 +319,28 @@ impl Animator for Public {
         let magnitude = job.regions.iter().map(|region| region.magnitude).fold(0.0, f64::max);
         let affinity = pia_affinity(magnitude, job.frames, job.ease == Ease::Loop);
         let mask = to_latent(&moving, w, h, LatentMode::Max);
-        let image = image_channels(self.options.layout, &first, &mask, &affinity)?;
-        if job.ease != Ease::Linear && self.options.layout != ConditionLayout::Pia {
+        let image = image_channels(options.layout, &first, &mask, &affinity)?;
+        if job.ease != Ease::Linear && options.layout != ConditionLayout::Pia {
             let message = format!("{} decides the course of the motion itself; ease is not used", self.name);
             hooks.progress.event(Event::Notice { node: hooks.node.to_owned(), message });
         }
-        let holds = self.options.pin_background || self.options.layout == ConditionLayout::None;
+        let holds = options.pin_background || options.layout == ConditionLayout::None;
         let pin = holds.then(|| self.pin(&moving, &first, job.frames)).transpose()?;
-        let channels = self.parts.vae.config().latent_channels;
+        let channels = parts.vae.config().latent_channels;
         let noise =
             normal(job.seed, INITIAL_STREAM, &[job.frames, h, w, channels])?.to_device(&self.device)?;
-        let steps = job.steps.unwrap_or(self.options.steps);
-        let identity = self.identity(job, steps);
+        let steps = job.steps.unwrap_or(options.steps);
+        let identity = self.identity(job, &options, steps);
         let request = ClipRequest {
             text: &text,
             negative: &negative,
             regions: &regions,
             image: image.as_ref(),
-            strength: Some(magnitude * self.options.strength),
+            strength: Some(magnitude * options.strength),
             pin: pin.as_ref(),
             noise: &noise,
-            sampler: &self.options.sampler,
+            sampler: &options.sampler,
+            guidance: options.guidance,
             steps,
             seed: job.seed,
             identity: &identity,
@@ -307,7 +357,7 @@ impl Animator for Public {
         let blend = blend.and_then(|alpha| Mask::new(backdrop.width(), backdrop.height(), alpha).ok());
         for frame in 0..job.frames {
             self.check(hooks)?;
-            let decoded = self.parts.vae.decode(&latents.narrow(0, frame, 1)?.to_dtype(DType::F32)?);
+            let decoded = parts.vae.decode(&latents.narrow(0, frame, 1)?.to_dtype(DType::F32)?);
             let decoded = to_picture(&decoded.map_err(|error| self.model_error(&error))?)?;
             let decoded = resized(&decoded, out_width, out_height).ok_or_else(size_error)?;
             let picture = match &blend {
