@@ -9,6 +9,12 @@ use kinora_pipeline::systems::follow_your_click::Sampler;
 #[derive(Debug, Parser)]
 #[command(name = "kinora", version, propagate_version = true, after_help = EXAMPLES)]
 pub(crate) struct Cli {
+    /// Without one, the window opens
+    #[cfg(feature = "gui")]
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+
+    #[cfg(not(feature = "gui"))]
     #[command(subcommand)]
     pub(crate) command: Command,
 
@@ -29,6 +35,9 @@ Exit codes:
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Open the window; also what happens without a command
+    #[cfg(feature = "gui")]
+    Open(OpenArgs),
     /// Render a document (*.kinora.json)
     Render(RenderArgs),
     /// Animate one photograph without writing a document
@@ -47,6 +56,13 @@ pub(crate) enum Command {
     Bench(BenchArgs),
     /// Render again what a receipt describes and compare
     Verify(VerifyArgs),
+}
+
+#[cfg(feature = "gui")]
+#[derive(Debug, Args)]
+pub(crate) struct OpenArgs {
+    /// A document, picture or clip to open
+    pub(crate) file: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{DType, Device, Tensor};
-use kinora_pipeline::control::click::{BoxPrompt, CandidateKind, ClickCut, ClickPoint};
+use kinora_pipeline::control::click::{BoxPrompt, CandidateKind, ClickCut, ClickPoint, MaskCandidate};
 use kinora_pipeline::control::mask;
 use kinora_pipeline::control::salient::{Saliency, SaliencyError};
 use kinora_pipeline::media::{Mask, Picture, resize, resize_mask};
@@ -53,6 +53,12 @@ impl Machinery {
         &mut self.models
     }
 
+    /// A picture prepared for clicks, which is most of the work of the first one.
+    pub(crate) fn prepare(&self, picture: &Picture) -> Result<ClickCut, RunError> {
+        let input = |error: SaliencyError| RunError::input(error.to_string());
+        ClickCut::new(picture).with_salient(&self.salient()?).map_err(input)
+    }
+
     fn salient(&self) -> Result<Salient, RunError> {
         let fail = |problem: &dyn std::fmt::Display| {
             RunError::from(AnimateError::Model { model: "u2netp".into(), message: problem.to_string() })
@@ -64,6 +70,31 @@ impl Machinery {
             .map_err(|e| fail(&e))?;
         Ok(Salient { net: U2Netp::new(&config, vb).map_err(|e| fail(&e))?, device: self.device.clone() })
     }
+}
+
+/// Everything the clicks of a query may mean, the best first.
+pub(crate) fn candidates(cut: &ClickCut, query: &MaskQuery<'_>) -> Result<Vec<MaskCandidate>, RunError> {
+    let points: Vec<ClickPoint> =
+        query.points.iter().map(|p| ClickPoint { x: p.x as f32, y: p.y as f32, keep: p.keep }).collect();
+    let area = query.rectangle.map(|r| BoxPrompt {
+        x0: r.x0 as f32,
+        y0: r.y0 as f32,
+        x1: r.x1 as f32,
+        y1: r.y1 as f32,
+    });
+    cut.cut(&points, area).map_err(|error| RunError::input(error.to_string()))
+}
+
+/// The candidate a document asks for; the best where it has no such one.
+pub(crate) fn chosen(found: &[MaskCandidate], wanted: Candidate) -> Option<&MaskCandidate> {
+    let kind = match wanted {
+        Candidate::Best => None,
+        Candidate::Part => Some(CandidateKind::Part),
+        Candidate::Object => Some(CandidateKind::Object),
+        Candidate::Whole => Some(CandidateKind::Whole),
+        Candidate::Salient => Some(CandidateKind::Salient),
+    };
+    found.iter().find(|c| kind.is_none_or(|kind| c.kind == kind)).or(found.first())
 }
 
 /// U²-Net-p as [`ClickCut`] wants it.
@@ -99,28 +130,9 @@ impl Engines for Machinery {
     }
 
     fn click(&self, picture: &Picture, query: &MaskQuery<'_>) -> Result<Mask, RunError> {
-        let input = |error: &dyn std::fmt::Display| RunError::input(error.to_string());
-        let points: Vec<ClickPoint> =
-            query.points.iter().map(|p| ClickPoint { x: p.x as f32, y: p.y as f32, keep: p.keep }).collect();
-        let area = query.rectangle.map(|r| BoxPrompt {
-            x0: r.x0 as f32,
-            y0: r.y0 as f32,
-            x1: r.x1 as f32,
-            y1: r.y1 as f32,
-        });
-        let cut = ClickCut::new(picture).with_salient(&self.salient()?).map_err(|e| input(&e))?;
-        let candidates = cut.cut(&points, area).map_err(|e| input(&e))?;
-        let wanted = match query.candidate {
-            Candidate::Best => None,
-            Candidate::Part => Some(CandidateKind::Part),
-            Candidate::Object => Some(CandidateKind::Object),
-            Candidate::Whole => Some(CandidateKind::Whole),
-            Candidate::Salient => Some(CandidateKind::Salient),
-        };
-        let found =
-            candidates.iter().find(|c| wanted.is_none_or(|kind| c.kind == kind)).or(candidates.first());
-        found
-            .map(|c| c.mask.clone())
+        let found = candidates(&self.prepare(picture)?, query)?;
+        chosen(&found, query.candidate)
+            .map(|candidate| candidate.mask.clone())
             .ok_or_else(|| RunError::input("the click selects nothing; click elsewhere"))
     }
 

@@ -5,6 +5,8 @@ mod commands;
 mod embedded;
 mod engines;
 mod failure;
+#[cfg(feature = "gui")]
+mod gui;
 mod output;
 mod progress;
 mod session;
@@ -43,8 +45,30 @@ fn main() -> ExitCode {
     }
 }
 
-fn dispatch(command: Command) -> Outcome {
+#[cfg(feature = "gui")]
+fn dispatch(command: Option<Command>) -> Outcome {
     match command {
+        Some(command) => perform(command),
+        None if gui::has_display() => gui::open(None),
+        None => {
+            let help = <Cli as clap::CommandFactory>::command().render_help();
+            Err(failure::Failure::message(
+                Kind::Usage,
+                format!("no command given, and no display for a window\n\n{help}"),
+            ))
+        }
+    }
+}
+
+#[cfg(not(feature = "gui"))]
+fn dispatch(command: Command) -> Outcome {
+    perform(command)
+}
+
+fn perform(command: Command) -> Outcome {
+    match command {
+        #[cfg(feature = "gui")]
+        Command::Open(args) => gui::open(args.file.as_deref()),
         Command::Render(args) => commands::render::run(&args),
         Command::Animate(args) => commands::animate::run(&args),
         Command::Validate(args) => commands::validate::run(&args),

@@ -9,7 +9,7 @@ use super::context::RunError;
 use super::fields::PortKind;
 use crate::media::{ImageLimits, Mask, Picture, read_picture, write_png};
 use crate::store::atomic::AtomicError;
-use crate::store::cache::{Draft, Entry};
+use crate::store::cache::{Cache, CacheKey, Draft, Entry};
 
 /// The result of a node.
 #[derive(Debug, Clone)]
@@ -74,6 +74,14 @@ fn frame_name(index: usize) -> String {
 }
 
 impl Clip {
+    /// The clip a node of this key made, if the cache still has it whole.
+    pub fn open(cache: &Cache, key: &CacheKey) -> Option<Self> {
+        match Value::load(&cache.get(key)?)? {
+            Value::Clip(clip) => Some(clip),
+            _ => None,
+        }
+    }
+
     /// Width of every frame in pixels.
     pub fn width(&self) -> u32 {
         self.meta.width
@@ -295,7 +303,6 @@ pub fn rational_fps(fps: f64) -> (u32, u32) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::cache::{Cache, CacheKey};
 
     #[test]
     fn rates_become_the_usual_fractions() {
@@ -325,5 +332,7 @@ mod tests {
         let Value::Clip(clip) = load("c") else { panic!("not a clip") };
         assert_eq!((clip.frames(), clip.fps(), clip.width()), (2, (24000, 1001), 5));
         assert_eq!(clip.frame(1).unwrap(), picture);
+        assert_eq!(Clip::open(&cache, &key("c")).unwrap().frames(), 2);
+        assert!(Clip::open(&cache, &key("p")).is_none() && Clip::open(&cache, &key("absent")).is_none());
     }
 }

@@ -1,0 +1,69 @@
+//! The desktop app: the same documents and the same core as the command line, with a window.
+//!
+//! [`model`] knows no window and is tested by itself; [`tasks`] are threads; [`panels`] and
+//! [`overlays`] are thin; [`command`] is the one table of everything that can be done.
+
+mod actions;
+mod app;
+mod command;
+mod files;
+mod icons;
+mod jobs;
+mod layout;
+mod model;
+mod monitor;
+mod overlays;
+mod panels;
+mod samples;
+mod state;
+mod tasks;
+#[cfg(test)]
+mod tests;
+mod text;
+mod theme;
+mod widgets;
+
+use std::path::Path;
+
+use eframe::egui::{ViewportBuilder, vec2};
+
+use crate::failure::{Failure, Kind, Outcome};
+use app::App;
+use model::places::Places;
+use model::settings::Settings;
+
+/// Whether there is a desktop to open a window on.
+pub(crate) fn has_display() -> bool {
+    let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    cfg!(not(target_os = "linux")) || set("DISPLAY") || set("WAYLAND_DISPLAY")
+}
+
+/// Opens the window, with `document` in it if there is one, and returns when it is closed.
+pub(crate) fn open(document: Option<&Path>) -> Outcome {
+    if !has_display() {
+        let message = "there is no display to open a window on (DISPLAY and WAYLAND_DISPLAY are not set); `kinora --help` lists what works without one";
+        return Err(Failure::message(Kind::Unavailable, message));
+    }
+    let places = Places::usual();
+    let (settings, _) = Settings::read(&places.settings());
+    let [width, height] = settings.window;
+    let options = eframe::NativeOptions {
+        viewport: ViewportBuilder::default()
+            .with_title("Kinora")
+            .with_app_id("kinora")
+            .with_inner_size(vec2(width, height))
+            .with_min_inner_size(vec2(720.0, 480.0)),
+        renderer: eframe::Renderer::Glow,
+        ..Default::default()
+    };
+    let document = document.map(Path::to_path_buf);
+    let create: eframe::AppCreator<'_> = Box::new(move |cc| {
+        let mut app = App::new(&cc.egui_ctx, places);
+        if let Some(document) = &document {
+            app.state.open_any(document);
+        }
+        Ok(Box::new(app))
+    });
+    eframe::run_native("Kinora", options, create)
+        .map_err(|error| Failure::message(Kind::Unavailable, format!("no window can be opened: {error}")))
+}

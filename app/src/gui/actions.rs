@@ -1,0 +1,206 @@
+//! What each command does, and when it cannot.
+
+use eframe::egui::{Context, ViewportCommand};
+
+use super::command::Command;
+use super::files::After;
+use super::model::changes;
+use super::model::project::Project;
+use super::model::scene::Shape;
+use super::overlays::modal::Modal;
+use super::overlays::palette::PaletteState;
+use super::overlays::toasts::Kind;
+use super::state::{MaskView, State, Tool};
+use super::tasks::dialogs::Wanted;
+use super::tasks::player::FilmInfo;
+
+/// One step of the zoom commands.
+const ZOOM_STEP: f32 = 1.25;
+
+impl State {
+    /// Why a command cannot be done now; none when it can.
+    pub(crate) fn blocked(&self, command: Command) -> Option<String> {
+        use Command as C;
+        let say = |why: &str| Some(why.to_owned());
+        let (project, item) = (self.project.as_ref(), self.item());
+        match command {
+            C::Save | C::SaveAs | C::CloseProject if project.is_none() => say("no project is open"),
+            C::Versions if project.is_none_or(|project| project.versions().is_empty()) => {
+                say("there are no earlier versions yet")
+            }
+            C::Undo if project.and_then(Project::undo_label).is_none() => say("nothing to take back"),
+            C::Redo if project.and_then(Project::redo_label).is_none() => say("nothing was taken back"),
+            C::RemoveRegion | C::RaiseRegion | C::LowerRegion if self.region().is_none() => {
+                say("no region is chosen")
+            }
+            C::PreviousRegion | C::NextRegion if item.is_none_or(|item| item.regions().len() < 2) => {
+                say("there are no other regions")
+            }
+            C::RemoveItem if project.is_none_or(|project| project.scene().items.len() < 2) => {
+                say("a project has at least one picture")
+            }
+            C::ZoomIn | C::ZoomOut | C::ZoomFit | C::ZoomPixels | C::ViewNext if item.is_none() => {
+                say("there is no picture")
+            }
+            C::ToolClick | C::ToolLeaveOut | C::ToolPan if item.is_none() => say("there is no picture"),
+            C::Animate | C::Export if item.is_none() => say("there is no picture"),
+            C::Animate | C::Export if item.is_some_and(|item| item.shot.is_none()) => {
+                say("click on what should move first")
+            }
+            C::StopRender if !self.runner.is_running() => say("nothing is being made"),
+            C::PlayPause
+            | C::PlayBackward
+            | C::Pause
+            | C::PlayForward
+            | C::StepBack
+            | C::StepForward
+            | C::GoToStart
+            | C::GoToEnd
+                if self.monitor.film.is_none() =>
+            {
+                say("there is no clip yet; press Animate")
+            }
+            _ => None,
+        }
+    }
+
+    /// Does a command, or says why not.
+    pub(crate) fn perform(&mut self, command: Command, ctx: &Context) {
+        use Command as C;
+        if let Some(why) = self.blocked(command) {
+            let name = command.name().trim_end_matches('…');
+            self.toasts.add(Kind::Info, format!("{name}: {why}"));
+            return;
+        }
+        match command {
+            C::AddMedia => self.dialogs.ask(Wanted::Media, None, ""),
+            C::OpenDocument => self.dialogs.ask(Wanted::Document, self.dialog_folder().as_deref(), ""),
+            C::Save => {
+                self.save(false);
+            }
+            C::SaveAs => self.ask_where_to_save(),
+            C::Versions => self.modal = Some(Modal::Versions),
+            C::CloseProject => self.leave(After::Close),
+            C::Quit => ctx.send_viewport_cmd(ViewportCommand::Close),
+            C::Undo | C::Redo => self.walk_history(command == C::Undo),
+            C::RemoveRegion => self.remove_chosen(),
+            C::RemoveItem => {
+                let id = self.choice.item.clone();
+                self.edit(|project| changes::remove_item(project, &id));
+            }
+            C::PreviousRegion => self.choose_region(false),
+            C::NextRegion => self.choose_region(true),
+            C::RaiseRegion | C::LowerRegion => self.reorder_region(command == C::RaiseRegion),
+            C::ZoomIn => self.zoom_by(ZOOM_STEP),
+            C::ZoomOut => self.zoom_by(1.0 / ZOOM_STEP),
+            C::ZoomFit => (self.canvas.zoom, self.canvas.centre) = (None, [0.5, 0.5]),
+            C::ZoomPixels => self.canvas.zoom = Some(1.0 / ctx.pixels_per_point()),
+            C::ViewNext => {
+                self.canvas.view = match self.canvas.view {
+                    MaskView::Tint => MaskView::Matte,
+                    MaskView::Matte => MaskView::Hidden,
+                    MaskView::Hidden => MaskView::Tint,
+                };
+            }
+            C::Theme(theme) => {
+                self.settings.theme = theme;
+                self.settings_chosen(ctx);
+            }
+            C::LargerText | C::SmallerText => {
+                self.settings.step_text_scale(command == C::LargerText);
+                self.settings_chosen(ctx);
+            }
+            C::ShowPane(pane) => self.show_pane = Some(pane),
+            C::ResetLayout => self.reset_layout = true,
+            C::ToolClick => self.canvas.tool = Tool::Pick,
+            C::ToolLeaveOut => self.canvas.tool = Tool::LeaveOut,
+            C::ToolPan => self.canvas.tool = Tool::Pan,
+            C::Animate => self.animate(),
+            C::StopRender => {
+                let running = self.runner.look(|_, live| live.map(|live| live.id));
+                if let Some(id) = running {
+                    self.runner.stop(id);
+                }
+            }
+            C::Export => self.export(),
+            C::PauseQueue => self.runner.change(|queue| queue.set_paused(!queue.is_paused())),
+            C::PlayPause => self.monitor.toggle(),
+            C::PlayBackward => self.monitor.shuttle(false),
+            C::Pause => self.monitor.pause(),
+            C::PlayForward => self.monitor.shuttle(true),
+            C::StepBack => self.with_film(|state, info| state.monitor.step(info, false)),
+            C::StepForward => self.with_film(|state, info| state.monitor.step(info, true)),
+            C::GoToStart => self.with_film(|state, info| state.monitor.go_to(info, 0)),
+            C::GoToEnd => self.with_film(|state, info| state.monitor.go_to(info, info.frames - 1)),
+            C::Repeat => {
+                self.settings.repeat = !self.settings.repeat;
+                self.touch_settings();
+            }
+            C::Palette => self.palette = Some(PaletteState::new()),
+            C::Shortcuts => self.modal = Some(Modal::Shortcuts),
+            C::About => self.modal = Some(Modal::About),
+        }
+        ctx.request_repaint();
+    }
+
+    fn settings_chosen(&mut self, ctx: &Context) {
+        self.apply_settings(ctx);
+        self.touch_settings();
+    }
+
+    fn with_film(&mut self, act: impl FnOnce(&mut Self, &FilmInfo)) {
+        let Some(film) = self.monitor.film.clone() else { return };
+        if let Some(Ok(info)) = self.player.film(&film) {
+            act(self, &info);
+        }
+    }
+
+    fn walk_history(&mut self, back: bool) {
+        self.typed = None;
+        let walked = self.edit(|project| if back { project.undo() } else { project.redo() });
+        if let Some(Some(label)) = walked {
+            let verb = if back { "Took back" } else { "Made again" };
+            self.toasts.add(Kind::Info, format!("{verb}: {}", label.to_lowercase()));
+        }
+    }
+
+    fn remove_chosen(&mut self) {
+        let Some((index, region)) = self.region() else { return };
+        let clicks = matches!(region.shape, Shape::Clicks(_));
+        let (id, click) = (self.choice.item.clone(), self.choice.click);
+        match click.filter(|_| clicks) {
+            Some(click) => {
+                self.edit(|project| changes::remove_click(project, &id, index, click));
+                self.choice.click = None;
+            }
+            None => {
+                self.edit(|project| changes::remove_region(project, &id, index));
+            }
+        }
+        self.typed = None;
+    }
+
+    fn choose_region(&mut self, next: bool) {
+        let count = self.item().map_or(0, |item| item.regions().len());
+        if count > 0 {
+            let at = self.choice.region.unwrap_or(0);
+            let step = if next { 1 } else { count - 1 };
+            (self.choice.region, self.choice.click) = (Some((at + step) % count), None);
+            self.typed = None;
+        }
+    }
+
+    fn reorder_region(&mut self, up: bool) {
+        let Some((index, _)) = self.region() else { return };
+        let id = self.choice.item.clone();
+        if let Some(at) = self.edit(|project| changes::move_region(project, &id, index, up)) {
+            self.choice.region = Some(at);
+        }
+        self.typed = None;
+    }
+
+    fn zoom_by(&mut self, factor: f32) {
+        let drawn = if self.canvas.drawn_zoom > 0.0 { self.canvas.drawn_zoom } else { 1.0 };
+        self.canvas.zoom = Some((drawn * factor).clamp(0.02, 40.0));
+    }
+}

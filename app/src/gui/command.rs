@@ -1,0 +1,270 @@
+//! Everything that can be done, once: menus, palette, shortcuts and help are views of this table.
+
+use eframe::egui::{Context, Key, KeyboardShortcut, Modifiers};
+
+use super::icons;
+use super::layout::Pane;
+use super::model::settings::ThemeChoice;
+
+/// Where a command is listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Group {
+    /// Projects and files.
+    File,
+    /// The document.
+    Edit,
+    /// What is seen.
+    View,
+    /// The tools of the canvas.
+    Tools,
+    /// Making clips.
+    Render,
+    /// Playing clips.
+    Play,
+    /// Help.
+    Help,
+}
+
+impl Group {
+    /// In the order of the menu bar.
+    pub(crate) const ALL: [Self; 7] =
+        [Self::File, Self::Edit, Self::View, Self::Tools, Self::Render, Self::Play, Self::Help];
+
+    /// The menu's name.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::File => "File",
+            Self::Edit => "Edit",
+            Self::View => "View",
+            Self::Tools => "Tools",
+            Self::Render => "Render",
+            Self::Play => "Play",
+            Self::Help => "Help",
+        }
+    }
+}
+
+/// Something that can be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Command {
+    AddMedia,
+    OpenDocument,
+    Save,
+    SaveAs,
+    Versions,
+    CloseProject,
+    Quit,
+    Undo,
+    Redo,
+    RemoveRegion,
+    RemoveItem,
+    PreviousRegion,
+    NextRegion,
+    RaiseRegion,
+    LowerRegion,
+    ZoomIn,
+    ZoomOut,
+    ZoomFit,
+    ZoomPixels,
+    ViewNext,
+    Theme(ThemeChoice),
+    LargerText,
+    SmallerText,
+    ShowPane(Pane),
+    ResetLayout,
+    ToolClick,
+    ToolLeaveOut,
+    ToolPan,
+    Animate,
+    StopRender,
+    Export,
+    PauseQueue,
+    PlayPause,
+    PlayBackward,
+    Pause,
+    PlayForward,
+    StepBack,
+    StepForward,
+    GoToStart,
+    GoToEnd,
+    Repeat,
+    Palette,
+    Shortcuts,
+    About,
+}
+
+/// One line of the table.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Entry {
+    /// What it does.
+    pub(crate) command: Command,
+    /// Where it is listed.
+    pub(crate) group: Group,
+    /// What it is called; "…" at the end when it asks for something first.
+    pub(crate) name: &'static str,
+    /// What it does, in a sentence without a full stop.
+    pub(crate) tip: &'static str,
+    /// Its icon.
+    pub(crate) icon: Option<&'static str>,
+    /// Its keys, the usual ones first.
+    pub(crate) keys: &'static [KeyboardShortcut],
+}
+
+const NONE: Modifiers = Modifiers::NONE;
+const CTRL: Modifiers = Modifiers::COMMAND;
+const SHIFT: Modifiers = Modifiers::SHIFT;
+const CTRL_SHIFT: Modifiers = Modifiers::COMMAND.plus(Modifiers::SHIFT);
+
+const fn key(modifiers: Modifiers, key: Key) -> KeyboardShortcut {
+    KeyboardShortcut::new(modifiers, key)
+}
+
+macro_rules! table {
+    ($($group:ident: $command:expr, $name:literal, $tip:literal, $icon:expr, [$($keys:expr),*];)*) => {
+        &[$(Entry {
+            command: $command,
+            group: Group::$group,
+            name: $name,
+            tip: $tip,
+            icon: $icon,
+            keys: &[$($keys),*],
+        }),*]
+    };
+}
+
+/// The table.
+pub(crate) const TABLE: &[Entry] = table! {
+    File: Command::AddMedia, "Add picture or clip…", "Brings a photograph, or a frame of a clip, into the project", Some(icons::IMAGE_PLUS), [key(CTRL, Key::I)];
+    File: Command::OpenDocument, "Open project…", "Opens a project file", Some(icons::FOLDER_OPEN), [key(CTRL, Key::O)];
+    File: Command::Save, "Save", "Saves the project; rendering it from a terminal gives the same frames", Some(icons::SAVE), [key(CTRL, Key::S)];
+    File: Command::SaveAs, "Save as…", "Saves the project under another name, with its pictures", Some(icons::SAVE_ALL), [key(CTRL_SHIFT, Key::S)];
+    File: Command::Versions, "Earlier versions…", "Shows what the project was when it was saved before", Some(icons::HISTORY), [];
+    File: Command::CloseProject, "Close project", "Goes back to the first screen", None, [key(CTRL, Key::W)];
+    File: Command::Quit, "Quit", "Closes the window", None, [key(CTRL, Key::Q)];
+    Edit: Command::Undo, "Undo", "Takes the last edit back", Some(icons::UNDO_2), [key(CTRL, Key::Z)];
+    Edit: Command::Redo, "Redo", "Makes the edit last taken back again", Some(icons::REDO_2), [key(CTRL_SHIFT, Key::Z), key(CTRL, Key::Y)];
+    Edit: Command::RemoveRegion, "Remove region", "Removes the chosen click, or the chosen region", Some(icons::TRASH_2), [key(NONE, Key::Delete), key(NONE, Key::Backspace)];
+    Edit: Command::RemoveItem, "Remove picture", "Takes the picture and what moves in it out of the project", None, [];
+    Edit: Command::PreviousRegion, "Previous region", "Chooses the region before", None, [key(NONE, Key::OpenBracket)];
+    Edit: Command::NextRegion, "Next region", "Chooses the region after", None, [key(NONE, Key::CloseBracket)];
+    Edit: Command::RaiseRegion, "Bring region forward", "Lays the region over the one above it", Some(icons::ARROW_UP), [key(CTRL, Key::CloseBracket)];
+    Edit: Command::LowerRegion, "Send region back", "Lays the region under the one below it", Some(icons::ARROW_DOWN), [key(CTRL, Key::OpenBracket)];
+    View: Command::ZoomIn, "Zoom in", "Shows the picture larger", Some(icons::ZOOM_IN), [key(NONE, Key::Plus), key(NONE, Key::Equals)];
+    View: Command::ZoomOut, "Zoom out", "Shows the picture smaller", Some(icons::ZOOM_OUT), [key(NONE, Key::Minus)];
+    View: Command::ZoomFit, "Zoom to fit", "Shows the whole picture", Some(icons::MAXIMIZE), [key(NONE, Key::F)];
+    View: Command::ZoomPixels, "Zoom to pixels", "Shows each pixel of the picture as one of the screen", Some(icons::SCAN), [key(NONE, Key::Num1)];
+    View: Command::ViewNext, "Change mask view", "Shows regions as tints, as a matte, or not at all", Some(icons::LAYERS), [key(NONE, Key::M)];
+    View: Command::Theme(ThemeChoice::Dark), "Dark colours", "Dark around the pictures", Some(icons::MOON), [];
+    View: Command::Theme(ThemeChoice::Light), "Light colours", "Light around the pictures", Some(icons::SUN), [];
+    View: Command::Theme(ThemeChoice::System), "Colours of the desktop", "Dark or light as the desktop says", Some(icons::MONITOR), [];
+    View: Command::LargerText, "Larger text", "Makes everything in the window larger", None, [key(CTRL, Key::Plus), key(CTRL, Key::Equals)];
+    View: Command::SmallerText, "Smaller text", "Makes everything in the window smaller", None, [key(CTRL, Key::Minus)];
+    View: Command::ShowPane(Pane::Canvas), "Show canvas", "Brings the picture forward", None, [];
+    View: Command::ShowPane(Pane::Program), "Show program", "Brings the clip forward", None, [];
+    View: Command::ShowPane(Pane::Media), "Show media", "Brings the project's pictures forward", None, [];
+    View: Command::ShowPane(Pane::Inspector), "Show inspector", "Brings the controls of what is chosen forward", None, [];
+    View: Command::ShowPane(Pane::Takes), "Show takes", "Brings the clips made so far forward", None, [];
+    View: Command::ShowPane(Pane::Jobs), "Show jobs", "Brings what is being rendered forward", None, [];
+    View: Command::ShowPane(Pane::Models), "Show models", "Brings the installed models forward", None, [];
+    View: Command::ResetLayout, "Reset the arrangement", "Puts every panel back where it was at first", Some(icons::LAYOUT_DASHBOARD), [];
+    Tools: Command::ToolClick, "Pick tool", "A click adds what is under it", Some(icons::MOUSE_POINTER_CLICK), [key(NONE, Key::V)];
+    Tools: Command::ToolLeaveOut, "Leave-out tool", "A click takes what is under it out of the region", Some(icons::CIRCLE_MINUS), [key(NONE, Key::X)];
+    Tools: Command::ToolPan, "Hand tool", "Drags the picture about", Some(icons::HAND), [key(NONE, Key::H)];
+    Render: Command::Animate, "Animate", "Makes the clip", Some(icons::SPARKLES), [key(CTRL, Key::Enter)];
+    Render: Command::StopRender, "Stop", "Stops what is being made; it can go on later", Some(icons::CIRCLE_STOP), [key(CTRL, Key::Period)];
+    Render: Command::Export, "Export…", "Writes the clip to a file", Some(icons::UPLOAD), [key(CTRL, Key::E)];
+    Render: Command::PauseQueue, "Pause or go on with the queue", "Lets no further job begin, or lets them begin again", Some(icons::TIMER), [];
+    Play: Command::PlayPause, "Play or pause", "Plays the clip, or stops it where it is", Some(icons::PLAY), [key(NONE, Key::Space)];
+    Play: Command::PlayBackward, "Play backward", "Plays backward, faster each time", Some(icons::REWIND), [key(NONE, Key::J)];
+    Play: Command::Pause, "Pause", "Stops the clip where it is", Some(icons::PAUSE), [key(NONE, Key::K)];
+    Play: Command::PlayForward, "Play forward", "Plays forward, faster each time", Some(icons::FAST_FORWARD), [key(NONE, Key::L)];
+    Play: Command::StepBack, "One frame back", "Shows the frame before", Some(icons::STEP_BACK), [key(NONE, Key::ArrowLeft)];
+    Play: Command::StepForward, "One frame forward", "Shows the frame after", Some(icons::STEP_FORWARD), [key(NONE, Key::ArrowRight)];
+    Play: Command::GoToStart, "To the first frame", "Shows the beginning", Some(icons::SKIP_BACK), [key(NONE, Key::Home)];
+    Play: Command::GoToEnd, "To the last frame", "Shows the end", Some(icons::SKIP_FORWARD), [key(NONE, Key::End)];
+    Play: Command::Repeat, "Repeat", "Plays from the beginning again at the end", Some(icons::REPEAT), [];
+    Help: Command::Palette, "All commands…", "Finds a command by its name", Some(icons::COMMAND), [key(CTRL, Key::P), key(SHIFT, Key::F1)];
+    Help: Command::Shortcuts, "Keyboard shortcuts", "Lists what the keys do", Some(icons::KEYBOARD), [key(NONE, Key::F1)];
+    Help: Command::About, "About Kinora", "Says what this is and what it is made of", Some(icons::INFO), [];
+};
+
+impl Command {
+    /// Its line of the table.
+    pub(crate) fn entry(self) -> Option<&'static Entry> {
+        TABLE.iter().find(|entry| entry.command == self)
+    }
+
+    /// What it is called.
+    pub(crate) fn name(self) -> &'static str {
+        self.entry().map_or("", |entry| entry.name)
+    }
+
+    /// Its usual keys, as this system writes them.
+    pub(crate) fn keys_text(self, ctx: &Context) -> String {
+        let first = self.entry().and_then(|entry| entry.keys.first());
+        first.map(|keys| ctx.format_shortcut(keys)).unwrap_or_default()
+    }
+
+    /// Its name with its keys, for tooltips.
+    pub(crate) fn tip(self, ctx: &Context) -> String {
+        let Some(entry) = self.entry() else { return String::new() };
+        let keys = self.keys_text(ctx);
+        if keys.is_empty() { entry.tip.to_owned() } else { format!("{} ({keys})", entry.tip) }
+    }
+}
+
+/// The commands whose keys were pressed, taken out of the input.
+///
+/// While someone types only keys with the command key count, and keys that work a focused control
+/// are left to it.
+pub(crate) fn pressed(ctx: &Context) -> Vec<Command> {
+    let (typing, focused) = (ctx.text_edit_focused(), ctx.egui_wants_keyboard_input());
+    let mut found = vec![];
+    ctx.input_mut(|input| {
+        // Those with more modifiers first: a shortcut also matches with extra shift.
+        for wanted in [2, 1, 0] {
+            for entry in TABLE {
+                for keys in entry.keys {
+                    let m = keys.modifiers;
+                    let count = usize::from(m.command) + usize::from(m.shift) + usize::from(m.alt);
+                    let free = m.command || keys.logical_key == Key::F1;
+                    if count != wanted || (!free && (typing || focused && works_controls(keys.logical_key))) {
+                        continue;
+                    }
+                    if input.consume_shortcut(keys) {
+                        found.push(entry.command);
+                    }
+                }
+            }
+        }
+    });
+    found
+}
+
+fn works_controls(key: Key) -> bool {
+    matches!(key, Key::Space | Key::ArrowLeft | Key::ArrowRight | Key::Home | Key::End)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn every_command_is_listed_once_and_no_key_means_two_things() {
+        let mut commands = HashSet::new();
+        let mut names = HashSet::new();
+        let mut keys = HashSet::new();
+        for entry in TABLE {
+            assert!(commands.insert(entry.command), "{:?} twice", entry.command);
+            assert!(names.insert(entry.name), "{} twice", entry.name);
+            assert!(!entry.tip.ends_with('.') && !entry.tip.is_empty(), "{}", entry.name);
+            assert!(entry.name.chars().next().is_some_and(char::is_uppercase), "{}", entry.name);
+            for key in entry.keys {
+                let text = format!("{:?} {:?}", key.modifiers, key.logical_key);
+                assert!(keys.insert(text.clone()), "{text} twice");
+            }
+        }
+        assert!(Group::ALL.iter().all(|group| TABLE.iter().any(|entry| entry.group == *group)));
+    }
+}

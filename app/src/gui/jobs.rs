@@ -1,0 +1,171 @@
+//! Asking for clips and files, and what happens when they are there.
+
+use std::path::{Path, PathBuf};
+
+use kinora_pipeline::store::cache::Cache;
+use serde_json::json;
+
+use super::layout::Pane;
+use super::model::changes;
+use super::model::places::unix_now;
+use super::model::project::Place;
+use super::model::queue::{Ending, Order, Purpose};
+use super::model::takes::{self, Take};
+use super::overlays::modal::Modal;
+use super::overlays::toasts::Kind;
+use super::state::State;
+use super::tasks::player::Film;
+use super::tasks::runner::News;
+
+impl State {
+    /// Makes the clip of the chosen shot.
+    pub(crate) fn animate(&mut self) {
+        self.close_gesture();
+        let (Some(project), Some(item)) = (&self.project, self.item()) else { return };
+        let Some(shot) = &item.shot else { return };
+        let (folder, document) = (project.folder(), project.value().clone());
+        let (title, purpose) = (item.name.clone(), Purpose::Take { shot: shot.node.clone() });
+        let order = Order { title: &title, purpose, document, folder: &folder, out: None, force: false };
+        self.runner.change(|queue| queue.add(order));
+    }
+
+    /// Asks where the clip goes.
+    pub(crate) fn export(&mut self) {
+        let Some(shot) = self.item().and_then(|item| item.shot.as_ref()) else { return };
+        let Some(output) = shot.outputs.first().cloned() else {
+            self.toasts.add(Kind::Info, "this shot has no node that saves its clip");
+            return;
+        };
+        let dest = self.export_place(&output.path);
+        self.modal = Some(Modal::Export { node: output.node, dest });
+    }
+
+    /// Where a file of the project goes: beside a saved project, among the person's videos else.
+    fn export_place(&self, name: &str) -> PathBuf {
+        if let Some(project) = &self.project
+            && let Place::File(_) = project.place()
+        {
+            return project.folder().join(name);
+        }
+        let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_else(std::env::temp_dir);
+        let videos = home.join("Videos");
+        let folder = if videos.is_dir() { videos } else { home };
+        folder.join(name.rsplit('/').next().unwrap_or(name))
+    }
+
+    /// Writes the clip of a saving node to `dest`, over what is there only with `force`.
+    pub(crate) fn export_now(&mut self, node: &str, dest: &Path, force: bool) {
+        self.close_gesture();
+        let Some(project) = &self.project else { return };
+        if !force && dest.exists() {
+            self.modal = Some(Modal::Overwrite { node: node.to_owned(), dest: dest.to_path_buf() });
+            return;
+        }
+        let parts = dest.parent().zip(dest.file_name().and_then(|name| name.to_str()));
+        let Some((out, name)) = parts else {
+            self.toasts.add(Kind::Error, format!("{} is not the name of a file", dest.display()));
+            return;
+        };
+        // The job's document names the file inside the folder it is given, as a document must.
+        let mut document = project.value().clone();
+        if let Some(path) = document.pointer_mut(&format!("/nodes/{node}/path")) {
+            *path = json!(name);
+        }
+        let purpose = Purpose::Export { node: node.to_owned() };
+        let (folder, title) = (project.folder(), format!("Export {name}"));
+        let order = Order { title: &title, purpose, document, folder: &folder, out: Some(out), force };
+        self.runner.change(|queue| queue.add(order));
+        self.modal = None;
+        self.show_pane = Some(Pane::Jobs);
+    }
+
+    /// Chooses another file for the clip of a saving node.
+    pub(crate) fn export_to(&mut self, node: &str, path: &Path) {
+        let inside = self.project.as_ref().and_then(|project| {
+            let folder = project.folder().canonicalize().ok()?;
+            let full = path.parent()?.canonicalize().ok()?.join(path.file_name()?);
+            full.strip_prefix(folder).ok()?.to_str().map(|name| name.replace('\\', "/"))
+        });
+        // A place inside the project is its document's business too.
+        if let Some(name) = inside {
+            self.edit(|project| changes::set_output(project, node, "path", Some(json!(name))));
+            self.close_gesture();
+        }
+        self.modal = Some(Modal::Export { node: node.to_owned(), dest: path.to_path_buf() });
+    }
+
+    /// Takes in what became of a job.
+    pub(crate) fn job_ended(&mut self, news: News) {
+        let title = news.job.title.clone();
+        match (&news.ending, &news.job.purpose) {
+            (Ending::Done(_), Purpose::Take { shot }) => {
+                let Some(key) = news.key else { return };
+                self.keep_take(&news.job, shot, key.hex(), news.seconds);
+                let film = Film::Take(key);
+                self.player.forget(&film);
+                let shown = self.item().and_then(|item| item.shot.as_ref()).is_some_and(|s| s.node == *shot);
+                if shown {
+                    self.monitor.load(Some(film), true);
+                    self.show_pane = Some(Pane::Program);
+                }
+                self.toasts.add(Kind::Done, format!("{title} is ready"));
+            }
+            (Ending::Done(files), Purpose::Export { .. }) => {
+                let names: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
+                self.toasts.add(Kind::Done, format!("written: {}", names.join(", ")));
+            }
+            (Ending::Stopped, _) => {
+                self.toasts.add(Kind::Info, format!("{title} was stopped; it can go on later"))
+            }
+            (Ending::Failed(message), _) => self.toasts.add(Kind::Error, format!("{title}: {message}")),
+        }
+    }
+
+    fn keep_take(&mut self, job: &super::model::queue::Job, shot: &str, key: &str, seconds: f64) {
+        let Some(project) = &mut self.project else { return };
+        // A job of another project, or of one that lost the shot, has nowhere to keep its take.
+        if project.folder() != job.folder || project.document().node(shot).is_none() {
+            return;
+        }
+        let nodes = takes::nodes_of(&job.document, shot);
+        let take = Take { key: key.to_owned(), made: unix_now(), seconds, star: false, nodes };
+        if let Err(error) = takes::record(project, shot, take) {
+            self.toasts.add(Kind::Warning, format!("the take is not listed: {error}"));
+        }
+    }
+
+    /// The takes of the chosen shot, the latest first.
+    pub(crate) fn takes(&self) -> Vec<Take> {
+        let Some(project) = &self.project else { return vec![] };
+        let shot = self.item().and_then(|item| item.shot.as_ref());
+        shot.map(|shot| takes::takes(project.value(), &shot.node)).unwrap_or_default()
+    }
+
+    /// Shows the latest take of the chosen shot.
+    pub(crate) fn monitor_latest(&mut self) {
+        let film = self.takes().first().and_then(Take::cache_key).map(Film::Take);
+        self.monitor.load(film, false);
+    }
+
+    /// Whether the frames of a take are still there.
+    pub(crate) fn has_frames(&self, take: &Take) -> bool {
+        let cache = Cache::open(&self.places.cache).ok();
+        cache.zip(take.cache_key()).is_some_and(|(cache, key)| cache.has(&key))
+    }
+
+    /// Makes the frames of a take again from what it remembers.
+    pub(crate) fn render_again(&mut self, shot: &str, take: &Take) {
+        let Some(project) = &self.project else { return };
+        let document = json!({ "kinora": 1, "nodes": take.nodes });
+        let (folder, title) = (project.folder(), "Earlier take".to_owned());
+        let purpose = Purpose::Take { shot: shot.to_owned() };
+        let order = Order { title: &title, purpose, document, folder: &folder, out: None, force: false };
+        self.runner.change(|queue| queue.add(order));
+    }
+}
+
+/// Whether a clip is whole in a cache; for tests.
+#[cfg(test)]
+pub(crate) fn clip_of(state: &State, take: &Take) -> Option<kinora_pipeline::workflow::Clip> {
+    kinora_pipeline::workflow::Clip::open(&Cache::open(&state.places.cache).ok()?, &take.cache_key()?)
+}

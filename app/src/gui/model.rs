@@ -1,0 +1,14 @@
+//! What the window edits, without any window: the document with its history, its files, its jobs.
+
+pub(crate) mod changes;
+pub(crate) mod edit;
+pub(crate) mod history;
+pub(crate) mod journal;
+pub(crate) mod media;
+pub(crate) mod patch;
+pub(crate) mod places;
+pub(crate) mod project;
+pub(crate) mod queue;
+pub(crate) mod scene;
+pub(crate) mod settings;
+pub(crate) mod takes;

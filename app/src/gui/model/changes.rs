@@ -1,0 +1,492 @@
+//! The edits people make, as transactions on the document.
+
+use kinora_pipeline::workflow::ops::Candidate;
+use serde_json::{Value, json};
+
+use super::edit::Edit;
+use super::patch::{Path, Step, place};
+use super::project::{EditError, Project};
+use super::scene::{Item, Region, Scene, Shape, Shot};
+
+/// How far something moves unless said otherwise.
+pub(crate) const USUAL_MAGNITUDE: f64 = 0.6;
+
+/// A click in the picture, 0..1 of its width and height.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Click {
+    /// From the left.
+    pub(crate) x: f64,
+    /// From the top.
+    pub(crate) y: f64,
+    /// On the thing, or beside it.
+    pub(crate) keep: bool,
+}
+
+impl Click {
+    fn value(self) -> Value {
+        let short = |v: f64| (v.clamp(0.0, 1.0) * 1e5).round() / 1e5;
+        json!({ "x": short(self.x), "y": short(self.y), "keep": self.keep })
+    }
+}
+
+fn refused(why: &str) -> EditError {
+    EditError::Refused(why.to_owned())
+}
+
+fn node(name: &str) -> Path {
+    place!["nodes", name]
+}
+
+fn field(node: &str, name: &str) -> Path {
+    place!["nodes", node, name]
+}
+
+/// A node name that is free, made of `wish`.
+fn free_name(edit: &Edit, wish: &str) -> String {
+    let mut base: String = wish
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' })
+        .take(40)
+        .collect();
+    base = base.trim_matches('_').to_owned();
+    if !base.starts_with(|c: char| c.is_ascii_alphabetic()) {
+        base = format!("n{base}");
+    }
+    let taken = |name: &str| edit.get(&node(name)).is_some();
+    if !taken(&base) {
+        return base;
+    }
+    (2u32..).map(|n| format!("{base}_{n}")).find(|name| !taken(name)).unwrap_or(base)
+}
+
+fn shot_of<'a>(scene: &'a Scene, item: &str) -> Result<(&'a Item, &'a Shot), EditError> {
+    let item = scene.item(item).ok_or_else(|| refused("that picture is no longer in the project"))?;
+    let shot =
+        item.shot.as_ref().ok_or_else(|| refused("nothing moves in this picture yet; click on something"))?;
+    Ok((item, shot))
+}
+
+fn region_of(shot: &Shot, index: usize) -> Result<&Region, EditError> {
+    shot.regions.get(index).ok_or_else(|| refused("that region is no longer there"))
+}
+
+/// The place of a region's field, whichever way the shot is written.
+fn region_field(shot: &Shot, index: usize, name: &str) -> Path {
+    if shot.single {
+        field(&shot.node, name)
+    } else {
+        place!["nodes", shot.node.as_str(), "regions", index, name]
+    }
+}
+
+fn clicks_of(region: &Region) -> Result<usize, EditError> {
+    match &region.shape {
+        Shape::Clicks(clicks) => Ok(clicks.points.len()),
+        _ => Err(refused("the shape of this region was not made by clicks; add another region instead")),
+    }
+}
+
+/// A picture or a frame of a clip, by its name in the project.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum NewItem<'a> {
+    /// A picture.
+    Picture(&'a str),
+    /// The frame of a clip at so many seconds.
+    Frame(&'a str, f64),
+}
+
+/// Puts the nodes of an item into the document. Returns its id.
+fn put_item(edit: &mut Edit, item: NewItem<'_>) -> Result<String, EditError> {
+    let (NewItem::Picture(path) | NewItem::Frame(path, _)) = item;
+    let stem = path.rsplit('/').next().unwrap_or(path);
+    let stem = stem.rsplit_once('.').map_or(stem, |(stem, _)| stem);
+    let ui = json!({ "name": shown_name(stem) });
+    let seconds = match item {
+        NewItem::Picture(_) => {
+            let name = free_name(edit, stem);
+            edit.set(node(&name), json!({ "op": "image.load", "path": path, "ui": ui }))?;
+            return Ok(name);
+        }
+        NewItem::Frame(_, seconds) => (seconds.max(0.0) * 1e3).round() / 1e3,
+    };
+    // One frame from that moment on: the clip is not read further.
+    let clip = free_name(edit, &format!("{stem}_clip"));
+    edit.set(node(&clip), json!({ "op": "video.load", "path": path, "start": seconds, "frames": 1 }))?;
+    let frame = free_name(edit, stem);
+    let link = format!("@{clip}");
+    edit.set(node(&frame), json!({ "op": "video.frame", "video": link, "index": 0, "ui": ui }))?;
+    Ok(frame)
+}
+
+/// The nodes of a project that begins with an item, and the item's id.
+pub(crate) fn first_item(item: NewItem<'_>) -> Result<(Value, String), EditError> {
+    let mut edit = Edit::new(&json!({ "nodes": {} }));
+    let id = put_item(&mut edit, item)?;
+    Ok((edit.value().get("nodes").cloned().unwrap_or_default(), id))
+}
+
+/// Adds an item. Returns its id.
+pub(crate) fn add_item(project: &mut Project, item: NewItem<'_>) -> Result<String, EditError> {
+    let label = if matches!(item, NewItem::Picture(_)) { "Add picture" } else { "Add frame" };
+    project.edit(label, None, |edit| put_item(edit, item))
+}
+
+fn shown_name(stem: &str) -> String {
+    super::scene::title(stem).chars().filter(|c| !c.is_control()).take(60).collect()
+}
+
+/// Adds a thing that moves, found by its first click. Returns the item's id afterwards and the
+/// region's place.
+///
+/// The first one makes the shot and the node that saves its clip.
+pub(crate) fn add_region(
+    project: &mut Project,
+    item: &str,
+    click: Click,
+    prompt: &str,
+) -> Result<(String, usize), EditError> {
+    let item = project
+        .scene()
+        .item(item)
+        .cloned()
+        .ok_or_else(|| refused("that picture is no longer in the project"))?;
+    project.edit("Add region", None, |edit| {
+        let count = item.regions().len();
+        let mask = free_name(edit, &format!("{}_region_{}", item.picture, count + 1));
+        edit.set(
+            node(&mask),
+            json!({
+                "op": "mask.click", "image": format!("@{}", item.picture),
+                "points": [Click { keep: true, ..click }.value()],
+                "ui": { "name": format!("Region {}", count + 1) },
+            }),
+        )?;
+        let region = json!({ "mask": format!("@{mask}"), "prompt": prompt, "magnitude": USUAL_MAGNITUDE });
+        let Some(shot) = &item.shot else {
+            let shot = free_name(edit, &format!("{}_shot", item.picture));
+            edit.set(
+                node(&shot),
+                json!({
+                    "op": "animate.click", "image": format!("@{}", item.picture), "regions": [region],
+                    "frames": 16, "fps": 8, "seed": 7, "ease": "smooth", "model": "embedded",
+                    "ui": { "name": item.name },
+                }),
+            )?;
+            let file = free_name(edit, &format!("{}_file", item.picture));
+            let name = free_output(edit, &item.picture);
+            edit.set(node(&file), json!({ "op": "video.save", "video": format!("@{shot}"), "path": name }))?;
+            return Ok((shot, 0));
+        };
+        to_list(edit, shot)?;
+        edit.push(field(&shot.node, "regions"), region)?;
+        Ok((shot.node.clone(), count))
+    })
+}
+
+/// A file name in `out/` that no node writes yet.
+fn free_output(edit: &Edit, wish: &str) -> String {
+    let nodes = edit.get(&place!["nodes"]).and_then(Value::as_object);
+    let taken = |path: &str| {
+        nodes.into_iter().flatten().any(|(_, node)| node.get("path").and_then(Value::as_str) == Some(path))
+    };
+    let first = format!("out/{wish}.mp4");
+    if !taken(&first) {
+        return first;
+    }
+    (2u32..).map(|n| format!("out/{wish}-{n}.mp4")).find(|path| !taken(path)).unwrap_or(first)
+}
+
+/// Rewrites a shot with one thing in fields of its own as one with a list.
+fn to_list(edit: &mut Edit, shot: &Shot) -> Result<(), EditError> {
+    if !shot.single {
+        return Ok(());
+    }
+    let take = |name: &str| edit.get(&field(&shot.node, name)).cloned();
+    let mut region = serde_json::Map::new();
+    for name in ["mask", "prompt", "magnitude"] {
+        if let Some(value) = take(name) {
+            region.insert(name.to_owned(), value);
+        }
+    }
+    for name in ["mask", "prompt", "magnitude", "regions"] {
+        edit.remove(field(&shot.node, name))?;
+    }
+    edit.set(field(&shot.node, "regions"), Value::Array(vec![Value::Object(region)]))?;
+    Ok(())
+}
+
+/// Adds a click to a region.
+pub(crate) fn add_click(
+    project: &mut Project,
+    item: &str,
+    index: usize,
+    click: Click,
+) -> Result<(), EditError> {
+    let (_, shot) = shot_of(project.scene(), item)?;
+    let region = region_of(shot, index)?;
+    clicks_of(region)?;
+    let mask = region.mask.clone();
+    project.edit(if click.keep { "Add click" } else { "Leave out" }, None, |edit| {
+        Ok(edit.push(field(&mask, "points"), click.value())?)
+    })
+}
+
+/// Moves a click; the ticks of one drag are one edit.
+pub(crate) fn move_click(
+    project: &mut Project,
+    item: &str,
+    index: usize,
+    point: usize,
+    click: Click,
+) -> Result<(), EditError> {
+    let (_, shot) = shot_of(project.scene(), item)?;
+    let region = region_of(shot, index)?;
+    if point >= clicks_of(region)? {
+        return Err(refused("that click is no longer there"));
+    }
+    let mask = region.mask.clone();
+    project.edit("Move click", Some(&format!("click {mask} {point}")), |edit| {
+        Ok(edit.set(place!["nodes", mask.as_str(), "points", point], click.value())?)
+    })
+}
+
+/// Removes a click. With the last one that says what moves the region goes too; says whether.
+pub(crate) fn remove_click(
+    project: &mut Project,
+    item: &str,
+    index: usize,
+    point: usize,
+) -> Result<bool, EditError> {
+    let (_, shot) = shot_of(project.scene(), item)?;
+    let region = region_of(shot, index)?;
+    let Shape::Clicks(clicks) = &region.shape else { return Err(refused("this region has no clicks")) };
+    let others = clicks.points.iter().enumerate().any(|(at, other)| at != point && other.keep);
+    if !others && clicks.rectangle.is_none() {
+        remove_region(project, item, index)?;
+        return Ok(true);
+    }
+    let mask = region.mask.clone();
+    project.edit("Remove click", None, |edit| {
+        Ok(edit.remove(place!["nodes", mask.as_str(), "points", point])?)
+    })?;
+    Ok(false)
+}
+
+/// Removes a region, and with the last one the shot and what saves it.
+pub(crate) fn remove_region(project: &mut Project, item: &str, index: usize) -> Result<(), EditError> {
+    let (_, shot) = shot_of(project.scene(), item)?;
+    let (shot, region) = (shot.clone(), region_of(shot, index)?.clone());
+    project.edit("Remove region", None, |edit| {
+        if shot.regions.len() == 1 {
+            for output in &shot.outputs {
+                edit.remove(node(&output.node))?;
+            }
+            if links_to(edit.value(), &shot.node) > 0 {
+                return Err(refused("another node uses this shot's clip; it needs at least one region"));
+            }
+            edit.remove(node(&shot.node))?;
+        } else {
+            edit.remove(place!["nodes", shot.node.as_str(), "regions", index])?;
+        }
+        if links_to(edit.value(), &region.mask) == 0 {
+            edit.remove(node(&region.mask))?;
+        }
+        Ok(())
+    })
+}
+
+/// How many links lead to a node.
+fn links_to(value: &Value, node: &str) -> usize {
+    match value {
+        Value::String(text) => {
+            let link = text.strip_prefix('@').map(|link| link.split('.').next().unwrap_or(link));
+            usize::from(link == Some(node))
+        }
+        Value::Array(items) => items.iter().map(|item| links_to(item, node)).sum(),
+        Value::Object(fields) => {
+            fields.iter().filter(|(key, _)| *key != "ui").map(|(_, inner)| links_to(inner, node)).sum()
+        }
+        _ => 0,
+    }
+}
+
+/// Lays a region over or under its neighbour.
+pub(crate) fn move_region(
+    project: &mut Project,
+    item: &str,
+    index: usize,
+    up: bool,
+) -> Result<usize, EditError> {
+    let (_, shot) = shot_of(project.scene(), item)?;
+    region_of(shot, index)?;
+    let other = if up { index + 1 } else { index.wrapping_sub(1) };
+    if shot.single || other >= shot.regions.len() {
+        return Ok(index);
+    }
+    let shot = shot.node.clone();
+    project.edit("Reorder regions", None, |edit| {
+        let list = field(&shot, "regions");
+        let Some(Value::Array(mut regions)) = edit.get(&list).cloned() else {
+            return Err(refused("this shot has no list of regions"));
+        };
+        regions.swap(index, other);
+        edit.set(list, Value::Array(regions))?;
+        Ok(other)
+    })
+}
+
+/// Says how a region moves. The letters of one stretch of typing are one edit.
+pub(crate) fn set_prompt(
+    project: &mut Project,
+    item: &str,
+    index: usize,
+    prompt: &str,
+) -> Result<(), EditError> {
+    let (_, shot) = shot_of(project.scene(), item)?;
+    region_of(shot, index)?;
+    let at = region_field(shot, index, "prompt");
+    let merge = format!("prompt {} {index}", shot.node);
+    project.edit("Change prompt", Some(&merge), |edit| Ok(edit.set(at, prompt)?))
+}
+
+/// Says how far a region moves, 0..1.
+pub(crate) fn set_magnitude(
+    project: &mut Project,
+    item: &str,
+    index: usize,
+    magnitude: f64,
+) -> Result<(), EditError> {
+    let (_, shot) = shot_of(project.scene(), item)?;
+    region_of(shot, index)?;
+    let at = region_field(shot, index, "magnitude");
+    let merge = format!("magnitude {} {index}", shot.node);
+    let magnitude = (magnitude.clamp(0.0, 1.0) * 1e3).round() / 1e3;
+    project.edit("Change magnitude", Some(&merge), |edit| Ok(edit.set(at, magnitude)?))
+}
+
+/// Softens (`feather`) or grows (`dilate`) a region's edge, in pixels.
+pub(crate) fn set_edge(
+    project: &mut Project,
+    item: &str,
+    index: usize,
+    which: &'static str,
+    pixels: f64,
+) -> Result<(), EditError> {
+    let (_, shot) = shot_of(project.scene(), item)?;
+    let region = region_of(shot, index)?;
+    if matches!(region.shape, Shape::Made { .. }) {
+        return Err(refused("the shape of this region comes from other nodes"));
+    }
+    let mask = region.mask.clone();
+    let low = if which == "feather" { 0.0 } else { -512.0 };
+    let pixels = (pixels.clamp(low, 512.0) * 10.0).round() / 10.0;
+    let label = if which == "feather" { "Change feather" } else { "Change grow" };
+    project.edit(label, Some(&format!("{which} {mask}")), |edit| {
+        Ok(edit.set_or_remove(field(&mask, which), (pixels != 0.0).then(|| json!(pixels)))?)
+    })
+}
+
+/// Chooses which answer of a click to take.
+pub(crate) fn set_candidate(
+    project: &mut Project,
+    item: &str,
+    index: usize,
+    candidate: Candidate,
+) -> Result<(), EditError> {
+    let (_, shot) = shot_of(project.scene(), item)?;
+    let region = region_of(shot, index)?;
+    clicks_of(region)?;
+    let mask = region.mask.clone();
+    project.edit("Choose shape", None, |edit| {
+        let value = (candidate != Candidate::Best).then(|| json!(candidate));
+        Ok(edit.set_or_remove(field(&mask, "candidate"), value)?)
+    })
+}
+
+/// Sets or removes a parameter of a shot.
+pub(crate) fn set_shot(
+    project: &mut Project,
+    item: &str,
+    name: &'static str,
+    value: Option<Value>,
+) -> Result<(), EditError> {
+    let (_, shot) = shot_of(project.scene(), item)?;
+    let shot = shot.node.clone();
+    project.edit(&format!("Change {name}"), Some(&format!("{name} {shot}")), |edit| {
+        Ok(edit.set_or_remove(field(&shot, name), value)?)
+    })
+}
+
+/// Sets or removes a parameter of the node that saves a shot's clip.
+pub(crate) fn set_output(
+    project: &mut Project,
+    output: &str,
+    name: &'static str,
+    value: Option<Value>,
+) -> Result<(), EditError> {
+    let output = output.to_owned();
+    project.edit("Change export", Some(&format!("{name} {output}")), |edit| {
+        Ok(edit.set_or_remove(field(&output, name), value)?)
+    })
+}
+
+/// Gives a node a name for people.
+pub(crate) fn rename(project: &mut Project, target: &str, name: &str) -> Result<(), EditError> {
+    let name: String = name.trim().chars().filter(|c| !c.is_control()).take(60).collect();
+    if name.is_empty() {
+        return Err(refused("a name has at least one letter"));
+    }
+    let target = target.to_owned();
+    project.edit("Rename", Some(&format!("name {target}")), |edit| {
+        if edit.get(&node(&target)).is_none() {
+            return Err(refused("that is no longer in the project"));
+        }
+        let ui = field(&target, "ui");
+        if edit.get(&ui).is_some_and(|ui| !ui.is_object()) {
+            edit.set(ui, json!({}))?;
+        }
+        Ok(edit.set_deep(place!["nodes", target.as_str(), "ui", "name"], name)?)
+    })
+}
+
+/// Removes an item with everything that only it needed.
+pub(crate) fn remove_item(project: &mut Project, item: &str) -> Result<(), EditError> {
+    let item = project
+        .scene()
+        .item(item)
+        .cloned()
+        .ok_or_else(|| refused("that picture is no longer in the project"))?;
+    let last = project.scene().items.len() == 1;
+    if last {
+        return Err(refused("a project has at least one picture; close the project instead"));
+    }
+    project.edit("Remove picture", None, |edit| {
+        let mut gone: Vec<String> = vec![];
+        if let Some(shot) = &item.shot {
+            gone.extend(shot.outputs.iter().map(|output| output.node.clone()));
+            gone.push(shot.node.clone());
+            gone.extend(shot.regions.iter().map(|region| region.mask.clone()));
+        }
+        gone.push(item.picture.clone());
+        if let super::scene::Source::Frame { video, .. } = &item.source {
+            gone.push(video.clone());
+        }
+        for name in gone {
+            if links_to(edit.value(), &name) == 0 {
+                edit.remove(node(&name))?;
+            } else if item.shot.as_ref().is_some_and(|shot| shot.node == name) {
+                return Err(refused("another node uses this shot's clip"));
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Names another file for a node that reads one.
+pub(crate) fn relink(project: &mut Project, at: &[Step], name: &str) -> Result<(), EditError> {
+    let at = at.to_vec();
+    project.edit("Find missing file", None, |edit| Ok(edit.set(at, name)?))
+}
+
+#[cfg(test)]
+mod tests;

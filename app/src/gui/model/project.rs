@@ -1,0 +1,503 @@
+//! A document being edited: its text, its history, its file, its autosave.
+
+use std::path::{Path, PathBuf};
+
+use kinora_pipeline::store::atomic::{AtomicError, write_file};
+use kinora_pipeline::workflow::{Document, DocumentError, MAX_BYTES, VERSION};
+use serde_json::{Value, json};
+
+use super::edit::Edit;
+use super::history::History;
+use super::journal::{Entry, Header, Journal, Orphan};
+use super::patch::PatchError;
+use super::places::{Places, unix_now};
+use super::scene::Scene;
+
+/// Versions of a document kept when it is saved over.
+const MAX_VERSIONS: usize = 20;
+
+/// Why a document was not opened.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OpenError {
+    /// The file cannot be read.
+    #[error("{} cannot be read: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// More than a document may have.
+    #[error("{} has {bytes} bytes; a document has at most {}", path.display(), MAX_BYTES)]
+    TooLong {
+        /// The file.
+        path: PathBuf,
+        /// Its length.
+        bytes: u64,
+    },
+    /// Bytes that are no text.
+    #[error("{} is not a document: expected UTF-8 text, found other bytes", path.display())]
+    NotText {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A text that is not a sound document.
+    #[error(transparent)]
+    Document(#[from] DocumentError),
+}
+
+/// Why an edit was not made.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum EditError {
+    /// It does not fit the document.
+    #[error(transparent)]
+    Patch(#[from] PatchError),
+    /// The document would no longer be sound.
+    #[error(transparent)]
+    Document(#[from] DocumentError),
+    /// It makes no sense here; the text says why.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// Why a document was not saved.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SaveError {
+    /// It was never saved, so there is no file to save to.
+    #[error("this project has no file yet; choose a name for it")]
+    NoFile,
+    /// Another program changed the file in the meantime.
+    #[error("{} was changed by another program since it was opened; save under another name, or replace it", path.display())]
+    ChangedOnDisk {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file could not be put in its place.
+    #[error(transparent)]
+    Write(#[from] AtomicError),
+}
+
+/// Where a project lives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// In a folder of its own until it is saved.
+    Untitled(PathBuf),
+    /// In a file.
+    File(PathBuf),
+}
+
+/// A document being edited.
+#[derive(Debug)]
+pub(crate) struct Project {
+    value: Value,
+    document: Document,
+    scene: Scene,
+    history: History,
+    place: Place,
+    saved: Option<Value>,
+    /// Digest of the file as this window last read or wrote it.
+    disk: Option<blake::Digest>,
+    revision: u64,
+    versions: PathBuf,
+    journals: PathBuf,
+    journal: Option<Journal>,
+    /// Why edits are not being autosaved, said once.
+    fault: Option<String>,
+}
+
+mod blake {
+    use kinora_pipeline::store::cache::CacheKey;
+
+    pub(super) type Digest = CacheKey;
+
+    pub(super) fn of(bytes: &[u8]) -> Digest {
+        CacheKey::of(bytes)
+    }
+}
+
+impl Project {
+    /// A project without a file, with these nodes.
+    pub(crate) fn untitled(places: &Places, folder: PathBuf, nodes: Value) -> Result<Self, EditError> {
+        let value = json!({ "kinora": VERSION, "nodes": nodes });
+        let document = parse(&value, "untitled")?;
+        Ok(Self::with(places, value, document, Place::Untitled(folder), History::default()))
+    }
+
+    /// Opens the document at `path`.
+    pub(crate) fn open(path: &Path, places: &Places) -> Result<Self, OpenError> {
+        let path = path.canonicalize().map_err(|source| OpenError::Read { path: path.into(), source })?;
+        let bytes = read_bounded(&path)?;
+        let disk = blake::of(&bytes);
+        let text = String::from_utf8(bytes).map_err(|_| OpenError::NotText { path: path.clone() })?;
+        let document = Document::parse(&text, &name_of(&path))?;
+        let value = document.value().clone();
+        let mut project = Self::with(places, value.clone(), document, Place::File(path), History::default());
+        (project.saved, project.disk) = (Some(value), Some(disk));
+        Ok(project)
+    }
+
+    /// Takes over the work of a window that is gone. It counts as unsaved.
+    pub(crate) fn recover(orphan: Orphan, places: &Places) -> Result<Self, OpenError> {
+        let place = match &orphan.header.document {
+            Some(path) => Place::File(path.clone()),
+            None => Place::Untitled(orphan.header.folder.clone()),
+        };
+        let document = parse(&orphan.value, "recovered")?;
+        let mut project = Self::with(places, orphan.value.clone(), document, place, orphan.history.clone());
+        project.saved = orphan.header.document.is_some().then(|| orphan.header.base.clone());
+        if let Place::File(path) = &project.place {
+            project.disk = std::fs::read(path).ok().map(|bytes| blake::of(&bytes));
+        }
+        match orphan.resume() {
+            Ok(journal) => project.journal = Some(journal),
+            Err(error) => {
+                project.fault = Some(format!(
+                    "edits are not autosaved: {} cannot be written ({error})",
+                    orphan.path.display()
+                ));
+            }
+        }
+        Ok(project)
+    }
+
+    fn with(places: &Places, value: Value, document: Document, place: Place, history: History) -> Self {
+        let scene = Scene::of(&document);
+        let versions = match &place {
+            Place::File(path) => places.versions(path),
+            Place::Untitled(folder) => places.versions(folder),
+        };
+        Self {
+            value,
+            document,
+            scene,
+            history,
+            place,
+            saved: None,
+            disk: None,
+            revision: 0,
+            versions,
+            journals: places.journals(),
+            journal: None,
+            fault: None,
+        }
+    }
+
+    /// The document's text as a value.
+    pub(crate) fn value(&self) -> &Value {
+        &self.value
+    }
+
+    /// The document.
+    pub(crate) fn document(&self) -> &Document {
+        &self.document
+    }
+
+    /// The document as the window sees it.
+    pub(crate) fn scene(&self) -> &Scene {
+        &self.scene
+    }
+
+    /// Grows with every change.
+    pub(crate) fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// Where it lives.
+    pub(crate) fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// The folder its names resolve in.
+    pub(crate) fn folder(&self) -> PathBuf {
+        match &self.place {
+            Place::Untitled(folder) => folder.clone(),
+            Place::File(path) => path.parent().map(Path::to_path_buf).unwrap_or_default(),
+        }
+    }
+
+    /// What people call it.
+    pub(crate) fn name(&self) -> String {
+        match &self.place {
+            Place::Untitled(_) => "Untitled".to_owned(),
+            Place::File(path) => name_of(path).trim_end_matches(".kinora.json").to_owned(),
+        }
+    }
+
+    /// Whether there is something to save.
+    pub(crate) fn is_dirty(&self) -> bool {
+        self.saved.as_ref() != Some(&self.value)
+    }
+
+    /// What undo would take back.
+    pub(crate) fn undo_label(&self) -> Option<&str> {
+        self.history.undo_label()
+    }
+
+    /// What redo would make again.
+    pub(crate) fn redo_label(&self) -> Option<&str> {
+        self.history.redo_label()
+    }
+
+    /// Why edits are not being autosaved; given out once.
+    pub(crate) fn take_fault(&mut self) -> Option<String> {
+        self.fault.take()
+    }
+
+    /// Makes an edit of the history. `build` puts it together; the document is left as it was when
+    /// it fails or its result is not a sound document.
+    ///
+    /// Edits in a row with the same `merge` become one, until [`Self::close_gesture`].
+    pub(crate) fn edit<T>(
+        &mut self,
+        label: &str,
+        merge: Option<&str>,
+        build: impl FnOnce(&mut Edit) -> Result<T, EditError>,
+    ) -> Result<T, EditError> {
+        let mut edit = Edit::new(&self.value);
+        let answer = build(&mut edit)?;
+        let (value, transaction) = edit.finish(label, merge.map(str::to_owned));
+        if transaction.is_nothing() {
+            return Ok(answer);
+        }
+        let document = parse(&value, &self.name())?;
+        self.log(&Entry::Do(transaction.clone()));
+        self.history.push(transaction);
+        self.show(value, document);
+        Ok(answer)
+    }
+
+    /// Changes what the editor keeps for itself in the document's `ui`; undo passes it by.
+    pub(crate) fn note(
+        &mut self,
+        build: impl FnOnce(&mut Edit) -> Result<(), EditError>,
+    ) -> Result<(), EditError> {
+        let mut edit = Edit::new(&self.value);
+        build(&mut edit)?;
+        let (value, transaction) = edit.finish("Note", None);
+        if transaction.is_nothing() {
+            return Ok(());
+        }
+        let outside = transaction
+            .patches
+            .iter()
+            .any(|patch| patch.path.first() != Some(&super::patch::Step::from("ui")));
+        if outside {
+            return Err(EditError::Refused("notes belong into the document's \"ui\"".into()));
+        }
+        let document = parse(&value, &self.name())?;
+        self.log(&Entry::Note(transaction));
+        self.show(value, document);
+        Ok(())
+    }
+
+    fn show(&mut self, value: Value, document: Document) {
+        self.scene = Scene::of(&document);
+        self.value = value;
+        self.document = document;
+        self.revision += 1;
+    }
+
+    /// Ends a drag or a stretch of typing.
+    pub(crate) fn close_gesture(&mut self) {
+        if self.history.close() {
+            self.log(&Entry::Close);
+        }
+    }
+
+    /// Takes the last edit back and says which.
+    pub(crate) fn undo(&mut self) -> Result<Option<String>, EditError> {
+        self.step(History::undo, &Entry::Undo)
+    }
+
+    /// Makes the edit last taken back again and says which.
+    pub(crate) fn redo(&mut self) -> Result<Option<String>, EditError> {
+        self.step(History::redo, &Entry::Redo)
+    }
+
+    fn step(
+        &mut self,
+        walk: impl FnOnce(&mut History, &mut Value) -> Result<Option<String>, PatchError>,
+        entry: &Entry,
+    ) -> Result<Option<String>, EditError> {
+        let mut value = self.value.clone();
+        let mut history = self.history.clone();
+        let Some(label) = walk(&mut history, &mut value)? else { return Ok(None) };
+        let document = parse(&value, &self.name())?;
+        self.log(entry);
+        self.history = history;
+        self.show(value, document);
+        Ok(Some(label))
+    }
+
+    fn begin_journal(&mut self, base: Value) {
+        let document = match &self.place {
+            Place::File(path) => Some(path.clone()),
+            Place::Untitled(_) => None,
+        };
+        let header = Header { kinora_journal: 1, document, folder: self.folder(), begun: unix_now(), base };
+        match Journal::begin(&self.journals, &header) {
+            Ok(journal) => {
+                if let Some(old) = self.journal.replace(journal) {
+                    old.discard();
+                }
+            }
+            Err(error) => {
+                self.fault = Some(format!(
+                    "edits are not autosaved: {} cannot be written ({error})",
+                    self.journals.display()
+                ));
+            }
+        }
+    }
+
+    fn log(&mut self, entry: &Entry) {
+        if self.journal.as_ref().is_none_or(Journal::is_long) {
+            self.begin_journal(self.value.clone());
+        }
+        let Some(journal) = &mut self.journal else { return };
+        if let Err(error) = journal.append(entry) {
+            let path = journal.path().display().to_string();
+            self.fault = Some(format!("edits are not autosaved: {path} cannot be written ({error})"));
+            // The next edit tries a new one, which begins with the whole document.
+            if let Some(journal) = self.journal.take() {
+                journal.discard();
+            }
+        }
+    }
+
+    /// Brings the autosave to the disk.
+    pub(crate) fn flush(&self) {
+        if let Some(journal) = &self.journal {
+            let _ = journal.flush();
+        }
+    }
+
+    /// Saves over its file. With `replace`, also over what another program put there.
+    pub(crate) fn save(&mut self, replace: bool) -> Result<(), SaveError> {
+        let Place::File(path) = self.place.clone() else { return Err(SaveError::NoFile) };
+        let there = std::fs::read(&path).ok();
+        if !replace
+            && let (Some(there), Some(known)) = (&there, &self.disk)
+            && blake::of(there) != *known
+        {
+            return Err(SaveError::ChangedOnDisk { path });
+        }
+        self.write(&path, there.as_deref())
+    }
+
+    /// Saves as `path`, which becomes its file. Names of other files in the document are the
+    /// caller's business; see [`super::media`].
+    pub(crate) fn save_as(&mut self, path: &Path, places: &Places) -> Result<(), SaveError> {
+        let there = std::fs::read(path).ok();
+        self.versions = places.versions(path);
+        self.write(path, there.as_deref())?;
+        self.place = Place::File(path.canonicalize().unwrap_or_else(|_| path.to_path_buf()));
+        self.versions = places.versions(&self.folder().join(name_of(path)));
+        Ok(())
+    }
+
+    fn write(&mut self, path: &Path, there: Option<&[u8]>) -> Result<(), SaveError> {
+        let text = self.document.to_text();
+        if let Some(there) = there.filter(|there| *there != text.as_bytes()) {
+            keep_version(&self.versions, there);
+        }
+        write_file(path, text.as_bytes(), true)?;
+        self.disk = Some(blake::of(text.as_bytes()));
+        self.saved = Some(self.value.clone());
+        self.history.close();
+        if let Some(journal) = self.journal.take() {
+            journal.discard();
+        }
+        Ok(())
+    }
+
+    /// Kept versions, the newest first: when each was replaced, and its file.
+    pub(crate) fn versions(&self) -> Vec<(u64, PathBuf)> {
+        list_versions(&self.versions)
+    }
+
+    /// Puts a kept version's nodes in place of the present ones, as an edit that can be undone.
+    pub(crate) fn restore(&mut self, version: &Path) -> Result<(), OpenError> {
+        let bytes = read_bounded(version)?;
+        let text = String::from_utf8(bytes).map_err(|_| OpenError::NotText { path: version.into() })?;
+        let old = Document::parse(&text, &name_of(version))?;
+        let nodes = old.value().get("nodes").cloned().unwrap_or(Value::Null);
+        let restored = self.edit("Restore version", None, |edit| {
+            edit.set(super::patch::place!["nodes"], nodes)?;
+            Ok(())
+        });
+        match restored {
+            Err(EditError::Document(error)) => Err(error.into()),
+            // The nodes parsed as they are; nothing else can stand against them.
+            _ => Ok(()),
+        }
+    }
+
+    /// Gives up what is not saved.
+    pub(crate) fn discard(mut self) {
+        if let Some(journal) = self.journal.take() {
+            journal.discard();
+        }
+        if let Place::Untitled(folder) = &self.place {
+            let _ = std::fs::remove_dir_all(folder);
+        }
+    }
+}
+
+fn parse(value: &Value, name: &str) -> Result<Document, DocumentError> {
+    let text = serde_json::to_string_pretty(value).unwrap_or_default();
+    Document::parse(&text, name)
+}
+
+fn name_of(path: &Path) -> String {
+    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+fn read_bounded(path: &Path) -> Result<Vec<u8>, OpenError> {
+    use std::io::Read as _;
+    let fail = |source| OpenError::Read { path: path.to_path_buf(), source };
+    let file = std::fs::File::open(path).map_err(fail)?;
+    let meta = file.metadata().map_err(fail)?;
+    if !meta.is_file() {
+        return Err(fail(std::io::Error::other("expected a file, found a folder or device")));
+    }
+    let mut bytes = vec![];
+    // A growing file has no honest length.
+    file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(fail)?;
+    if bytes.len() > MAX_BYTES {
+        return Err(OpenError::TooLong { path: path.to_path_buf(), bytes: meta.len() });
+    }
+    Ok(bytes)
+}
+
+/// Keeps what a save is about to replace. Failing to is no reason not to save.
+fn keep_version(folder: &Path, bytes: &[u8]) {
+    if std::fs::create_dir_all(folder).is_err() {
+        return;
+    }
+    let mut stamp = unix_now();
+    while folder.join(format!("{stamp}.kinora.json")).exists() {
+        stamp += 1;
+    }
+    if let Err(error) = write_file(&folder.join(format!("{stamp}.kinora.json")), bytes, false) {
+        tracing::warn!(%error, "the replaced version was not kept");
+    }
+    for (_, old) in list_versions(folder).into_iter().skip(MAX_VERSIONS) {
+        let _ = std::fs::remove_file(old);
+    }
+}
+
+fn list_versions(folder: &Path) -> Vec<(u64, PathBuf)> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut found: Vec<(u64, PathBuf)> = entries
+        .filter_map(|entry| {
+            let stamp = entry.file_name().to_str()?.strip_suffix(".kinora.json")?.parse().ok()?;
+            Some((stamp, entry.path()))
+        })
+        .collect();
+    found.sort_by_key(|(stamp, _)| std::cmp::Reverse(*stamp));
+    found
+}
+
+#[cfg(test)]
+mod tests;

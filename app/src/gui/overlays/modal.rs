@@ -1,0 +1,491 @@
+//! Dialogs of the window itself. One at a time; Escape leaves each without doing anything.
+
+use std::path::PathBuf;
+
+use eframe::egui::{Align, Context, Frame, Id, Layout, Margin, RichText, ScrollArea, Stroke, Ui};
+use serde_json::json;
+
+use crate::gui::command::{Group, TABLE};
+use crate::gui::files::After;
+use crate::gui::icons;
+use crate::gui::model::changes;
+use crate::gui::model::places::unix_now;
+use crate::gui::overlays::toasts::Kind;
+use crate::gui::state::State;
+use crate::gui::tasks::dialogs::Wanted;
+use crate::gui::text::ago;
+use crate::gui::theme::{Palette, RADIUS, RADIUS_LARGE, Type, palette, space};
+use crate::gui::widgets::{Tone, button, caption, card, choice, muted, text_field};
+
+/// An open dialog.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Modal {
+    /// Unsaved work of a window that is gone.
+    Recover,
+    /// A document that was not opened.
+    Refused {
+        /// Which.
+        title: String,
+        /// Why, in full.
+        text: String,
+    },
+    /// Unsaved work is in the way of this.
+    Unsaved(After),
+    /// Another program changed the file.
+    ChangedOnDisk,
+    /// A file is there already.
+    Overwrite {
+        /// The node that writes it.
+        node: String,
+        /// The file.
+        dest: PathBuf,
+    },
+    /// How the clip is written.
+    Export {
+        /// The node that writes it.
+        node: String,
+        /// The file.
+        dest: PathBuf,
+    },
+    /// Earlier versions of the document.
+    Versions,
+    /// What the keys do.
+    Shortcuts,
+    /// What this is.
+    About,
+    /// A path to type where the desktop has no file dialog.
+    TypePath {
+        /// What for.
+        wanted: Wanted,
+        /// What was typed.
+        text: String,
+        /// Whether the field is to take the keyboard.
+        fresh: bool,
+    },
+}
+
+/// What a dialog decided.
+enum Step {
+    Stay(Modal),
+    Close,
+}
+
+/// Draws the open dialog.
+pub(crate) fn show(ctx: &Context, state: &mut State) {
+    let Some(modal) = state.modal.take() else { return };
+    let p = Palette::current(ctx);
+    let width: f32 = match &modal {
+        Modal::Shortcuts => 760.0,
+        Modal::Refused { .. } => 620.0,
+        _ => 460.0,
+    };
+    let frame = Frame::new()
+        .fill(p.raised)
+        .stroke(Stroke::new(1.0, p.outline))
+        .corner_radius(RADIUS_LARGE)
+        .inner_margin(Margin::same(20));
+    let shown =
+        eframe::egui::Modal::new(Id::unique("dialog")).frame(frame).backdrop_color(p.veil).show(ctx, |ui| {
+            ui.set_width(width.min(ctx.content_rect().width() - 80.0));
+            draw(ui, state, modal.clone())
+        });
+    let dismissed = shown.should_close();
+    // A dialog that opened another one has decided already.
+    if state.modal.is_some() {
+        return;
+    }
+    match shown.inner {
+        Step::Stay(modal) if !dismissed => state.modal = Some(modal),
+        _ => {
+            if modal == Modal::Recover {
+                // They stay where they are and are offered at the next start.
+                state.orphans.clear();
+            }
+        }
+    }
+}
+
+fn title(ui: &mut Ui, text: &str) {
+    ui.label(RichText::new(text).font(Type::Title.font()).color(palette(ui).text));
+    ui.add_space(space::XS);
+}
+
+/// The row of buttons, the main one rightmost.
+fn buttons(ui: &mut Ui, add: impl FnOnce(&mut Ui)) {
+    ui.add_space(space::M);
+    ui.allocate_ui_with_layout(
+        eframe::egui::vec2(ui.available_width(), 28.0),
+        Layout::right_to_left(Align::Center),
+        add,
+    );
+}
+
+fn draw(ui: &mut Ui, state: &mut State, modal: Modal) -> Step {
+    match modal {
+        Modal::Recover => recover(ui, state),
+        Modal::Refused { title, text } => refused(ui, title, text),
+        Modal::Unsaved(after) => unsaved(ui, state, after),
+        Modal::ChangedOnDisk => changed(ui, state),
+        Modal::Overwrite { node, dest } => overwrite(ui, state, node, dest),
+        Modal::Export { node, dest } => export(ui, state, node, dest),
+        Modal::Versions => versions(ui, state),
+        Modal::Shortcuts => shortcuts(ui),
+        Modal::About => about(ui),
+        Modal::TypePath { wanted, text, fresh } => type_path(ui, state, wanted, text, fresh),
+    }
+}
+
+fn recover(ui: &mut Ui, state: &mut State) -> Step {
+    title(ui, "Unsaved work was found");
+    muted(ui, "Kinora was closed before these were saved. Files on the disk are as you last saved them.");
+    ui.add_space(space::S);
+    let mut step = Step::Stay(Modal::Recover);
+    let mut chosen = None;
+    let mut dropped = None;
+    let now = unix_now();
+    for (index, orphan) in state.orphans.iter().enumerate() {
+        let name = orphan.header.document.as_ref().and_then(|path| path.file_name());
+        let name = name.map_or("Untitled".to_owned(), |name| name.to_string_lossy().into_owned());
+        card(ui, false, |ui| {
+            ui.horizontal(|ui| {
+                ui.vertical(|ui| {
+                    ui.label(RichText::new(&name).font(Type::Strong.font()).color(palette(ui).text));
+                    let edits = if orphan.edits == 1 {
+                        "1 edit".to_owned()
+                    } else {
+                        format!("{} edits", orphan.edits)
+                    };
+                    caption(ui, format!("{edits}, the last {}", ago(orphan.changed, now)));
+                });
+                ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
+                    if button(ui, Some(icons::HISTORY), &format!("Recover {name}"), Tone::Main).clicked() {
+                        chosen = Some(index);
+                    }
+                    if button(ui, None, &format!("Discard {name}"), Tone::Danger).clicked() {
+                        dropped = Some(index);
+                    }
+                });
+            });
+        });
+        ui.add_space(space::XS);
+    }
+    buttons(ui, |ui| {
+        if button(ui, None, "Later", Tone::Plain).clicked() {
+            step = Step::Close;
+        }
+    });
+    if let Some(index) = dropped {
+        state.orphans.remove(index).discard();
+        if state.orphans.is_empty() {
+            step = Step::Close;
+        }
+    }
+    if let Some(index) = chosen {
+        state.recover(index);
+        step = Step::Close;
+    }
+    step
+}
+
+fn refused(ui: &mut Ui, heading: String, text: String) -> Step {
+    title(ui, &heading);
+    muted(ui, "Nothing was changed. What is wrong with it:");
+    ui.add_space(space::S);
+    let p = palette(ui);
+    Frame::new().fill(p.field).corner_radius(RADIUS).inner_margin(Margin::same(10)).show(ui, |ui| {
+        ScrollArea::vertical().max_height(260.0).auto_shrink([false, true]).show(ui, |ui| {
+            ui.label(RichText::new(&text).monospace().color(p.text));
+        });
+    });
+    let mut step = Step::Stay(Modal::Refused { title: heading, text: text.clone() });
+    buttons(ui, |ui| {
+        if button(ui, None, "Close", Tone::Main).clicked() {
+            step = Step::Close;
+        }
+        if button(ui, None, "Copy", Tone::Plain).clicked() {
+            ui.ctx().copy_text(text);
+        }
+    });
+    step
+}
+
+fn unsaved(ui: &mut Ui, state: &mut State, after: After) -> Step {
+    let name = state.project.as_ref().map(|project| project.name()).unwrap_or_default();
+    title(ui, &format!("Save {name} first?"));
+    muted(ui, "It has edits that are not in its file.");
+    let mut step = Step::Stay(Modal::Unsaved(after.clone()));
+    buttons(ui, |ui| {
+        if button(ui, Some(icons::SAVE), "Save", Tone::Main).clicked() {
+            step = Step::Close;
+            if state.save(false) {
+                state.go_on(after.clone());
+            }
+        }
+        if button(ui, None, "Cancel", Tone::Plain).clicked() {
+            step = Step::Close;
+        }
+        ui.with_layout(Layout::left_to_right(Align::Center), |ui| {
+            if button(ui, None, "Don't save", Tone::Danger).clicked() {
+                step = Step::Close;
+                state.go_on(after);
+            }
+        });
+    });
+    step
+}
+
+fn changed(ui: &mut Ui, state: &mut State) -> Step {
+    title(ui, "The file was changed by another program");
+    muted(ui, "Saving over it keeps what is there now among the earlier versions.");
+    let mut step = Step::Stay(Modal::ChangedOnDisk);
+    buttons(ui, |ui| {
+        if button(ui, None, "Save as…", Tone::Main).clicked() {
+            state.ask_where_to_save();
+            step = Step::Close;
+        }
+        if button(ui, None, "Cancel", Tone::Plain).clicked() {
+            step = Step::Close;
+        }
+        if button(ui, None, "Save over it", Tone::Danger).clicked() {
+            step = Step::Close;
+            state.save(true);
+        }
+    });
+    step
+}
+
+fn overwrite(ui: &mut Ui, state: &mut State, node: String, dest: PathBuf) -> Step {
+    title(ui, "Replace the file?");
+    muted(ui, format!("{} is there already.", dest.display()));
+    let mut step = Step::Stay(Modal::Overwrite { node: node.clone(), dest: dest.clone() });
+    buttons(ui, |ui| {
+        if button(ui, None, "Replace", Tone::Main).clicked() {
+            step = Step::Close;
+            state.export_now(&node, &dest, true);
+        }
+        if button(ui, None, "Cancel", Tone::Plain).clicked() {
+            step = Step::Close;
+        }
+    });
+    step
+}
+
+/// The formats with the ending each is written with.
+const FORMATS: [(&str, &str, &str); 8] = [
+    ("h264", "mp4", "H.264 — plays everywhere"),
+    ("h265", "mp4", "H.265 — half the size"),
+    ("prores", "mov", "ProRes 422 HQ — for editing"),
+    ("av1", "mp4", "AV1 — smallest"),
+    ("vp9", "webm", "VP9 — for the web"),
+    ("ffv1", "mkv", "FFV1 — lossless"),
+    ("gif", "gif", "GIF"),
+    ("webp", "webp", "Animated WebP"),
+];
+
+fn format_of(codec: Option<&str>, dest: &std::path::Path) -> usize {
+    let named = codec.and_then(|codec| FORMATS.iter().position(|(name, _, _)| *name == codec));
+    let end = dest.extension().and_then(|end| end.to_str()).unwrap_or_default().to_ascii_lowercase();
+    named.or_else(|| FORMATS.iter().position(|(_, ending, _)| *ending == end)).unwrap_or(0)
+}
+
+fn export(ui: &mut Ui, state: &mut State, node: String, mut dest: PathBuf) -> Step {
+    title(ui, "Export the clip");
+    let place = |field: &str| crate::gui::model::patch::place!["nodes", node.as_str(), field];
+    let read = |state: &State, field: &str| {
+        let value = state.project.as_ref()?.value();
+        crate::gui::model::patch::find(value, &place(field))?.as_str().map(str::to_owned)
+    };
+    let codec = read(state, "codec");
+    let mut format = format_of(codec.as_deref(), &dest);
+    let names: Vec<(usize, &str)> =
+        FORMATS.iter().enumerate().map(|(at, (_, _, name))| (at, *name)).collect();
+    if choice(ui, "Format", &mut format, &names)
+        && let Some((codec, ending, _)) = FORMATS.get(format)
+    {
+        let inside = read(state, "path").unwrap_or_default();
+        let renamed = std::path::Path::new(&inside).with_extension(ending);
+        dest.set_extension(ending);
+        state.edit(|project| {
+            // Both at once: a codec and an ending that do not fit are no sound document.
+            project.edit("Change format", None, |edit| {
+                edit.set(place("codec"), json!(codec))?;
+                edit.set(place("path"), json!(renamed.to_string_lossy().replace('\\', "/")))?;
+                Ok(())
+            })
+        });
+    }
+    let qualities = [("draft", "Draft"), ("standard", "Standard"), ("high", "High")];
+    let now = read(state, "quality").unwrap_or_else(|| "standard".to_owned());
+    let mut quality = qualities.iter().map(|(name, _)| *name).find(|name| *name == now).unwrap_or("standard");
+    if choice(ui, "Quality", &mut quality, &qualities) {
+        let node = node.clone();
+        state.edit(|project| changes::set_output(project, &node, "quality", Some(json!(quality))));
+        state.close_gesture();
+    }
+    ui.add_space(space::XS);
+    caption(ui, "File");
+    muted(ui, dest.display().to_string());
+    let mut step = Step::Stay(Modal::Export { node: node.clone(), dest: dest.clone() });
+    buttons(ui, |ui| {
+        if button(ui, Some(icons::UPLOAD), "Export", Tone::Main).clicked() {
+            step = Step::Close;
+            state.export_now(&node, &dest, false);
+        }
+        if button(ui, None, "Cancel", Tone::Plain).clicked() {
+            step = Step::Close;
+        }
+        ui.with_layout(Layout::left_to_right(Align::Center), |ui| {
+            if button(ui, Some(icons::FOLDER), "Choose the file…", Tone::Plain).clicked() {
+                let name =
+                    dest.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+                state.dialogs.ask(Wanted::Export { node: node.clone() }, dest.parent(), &name);
+                step = Step::Close;
+            }
+        });
+    });
+    step
+}
+
+fn versions(ui: &mut Ui, state: &mut State) -> Step {
+    title(ui, "Earlier versions");
+    muted(ui, "What each save replaced. Going back is an edit and can be undone.");
+    ui.add_space(space::S);
+    let list = state.project.as_ref().map(|project| project.versions()).unwrap_or_default();
+    let mut step = Step::Stay(Modal::Versions);
+    let now = unix_now();
+    ScrollArea::vertical().max_height(300.0).auto_shrink([false, true]).show(ui, |ui| {
+        for (index, (stamp, path)) in list.iter().enumerate() {
+            ui.horizontal(|ui| {
+                muted(ui, ago(*stamp, now));
+                ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
+                    if button(
+                        ui,
+                        Some(icons::ROTATE_CCW),
+                        &format!("Go back to version {}", list.len() - index),
+                        Tone::Plain,
+                    )
+                    .clicked()
+                    {
+                        step = Step::Close;
+                        if let Some(project) = &mut state.project {
+                            match project.restore(path) {
+                                Ok(()) => state.toasts.add(Kind::Done, "the earlier version is back"),
+                                Err(error) => state.toasts.add(Kind::Error, error.to_string()),
+                            }
+                        }
+                    }
+                });
+            });
+        }
+    });
+    buttons(ui, |ui| {
+        if button(ui, None, "Close", Tone::Main).clicked() {
+            step = Step::Close;
+        }
+    });
+    step
+}
+
+fn shortcuts(ui: &mut Ui) -> Step {
+    title(ui, "Keyboard shortcuts");
+    let mut step = Step::Stay(Modal::Shortcuts);
+    let p = palette(ui);
+    ScrollArea::vertical().max_height(440.0).auto_shrink([false, true]).show(ui, |ui| {
+        ui.columns(2, |columns| {
+            for (at, group) in Group::ALL.into_iter().enumerate() {
+                let Some(ui) = columns.get_mut(at % 2) else { continue };
+                let entries: Vec<_> =
+                    TABLE.iter().filter(|entry| entry.group == group && !entry.keys.is_empty()).collect();
+                if entries.is_empty() {
+                    continue;
+                }
+                ui.label(RichText::new(group.name()).font(Type::Heading.font()).color(p.accent));
+                for entry in entries {
+                    ui.horizontal(|ui| {
+                        ui.label(
+                            RichText::new(entry.name.trim_end_matches('…'))
+                                .font(Type::Label.font())
+                                .color(p.text),
+                        )
+                        .on_hover_text(entry.tip);
+                        ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
+                            let keys: Vec<String> =
+                                entry.keys.iter().map(|k| ui.ctx().format_shortcut(k)).collect();
+                            caption(ui, keys.join("  or  "));
+                        });
+                    });
+                }
+                ui.add_space(space::M);
+            }
+        });
+    });
+    buttons(ui, |ui| {
+        if button(ui, None, "Close", Tone::Main).clicked() {
+            step = Step::Close;
+        }
+    });
+    step
+}
+
+fn about(ui: &mut Ui) -> Step {
+    title(ui, "Kinora");
+    muted(
+        ui,
+        format!(
+            "Version {}. Click a thing in a picture, say how it moves, get a clip.",
+            env!("CARGO_PKG_VERSION")
+        ),
+    );
+    ui.add_space(space::S);
+    muted(
+        ui,
+        "The model is inside the program; nothing is downloaded unless you ask for it, and nothing leaves this machine.",
+    );
+    ui.add_space(space::S);
+    caption(ui, "MIT or Apache-2.0. Typeface Inter (OFL-1.1), icons Lucide (ISC).");
+    let mut step = Step::Stay(Modal::About);
+    buttons(ui, |ui| {
+        if button(ui, None, "Close", Tone::Main).clicked() {
+            step = Step::Close;
+        }
+    });
+    step
+}
+
+fn type_path(ui: &mut Ui, state: &mut State, wanted: Wanted, mut text: String, fresh: bool) -> Step {
+    title(ui, "Type the path of the file");
+    muted(ui, "This desktop has no file dialog. You can also drop files on the window.");
+    ui.add_space(space::S);
+    let response = text_field(ui, Id::unique("typed path"), "Path of the file", "/home/…", &mut text, 4096);
+    if fresh {
+        response.request_focus();
+    }
+    let entered = response.lost_focus() && ui.input(|input| input.key_pressed(eframe::egui::Key::Enter));
+    let mut step = Step::Stay(Modal::TypePath { wanted: wanted.clone(), text: text.clone(), fresh: false });
+    let typed = text.trim().to_owned();
+    buttons(ui, |ui| {
+        ui.add_enabled_ui(!typed.is_empty(), |ui| {
+            if (button(ui, None, "Use this file", Tone::Main).clicked() || entered) && !typed.is_empty() {
+                step = Step::Close;
+                state.file_chosen(&wanted, std::path::Path::new(&typed));
+            }
+        });
+        if button(ui, None, "Cancel", Tone::Plain).clicked() {
+            step = Step::Close;
+        }
+    });
+    step
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    #[test]
+    fn formats_are_told_by_codec_and_else_by_ending() {
+        assert_eq!(format_of(Some("av1"), Path::new("a.mp4")), 3);
+        assert_eq!(format_of(None, Path::new("a.MOV")), 2);
+        assert_eq!(format_of(None, Path::new("a.xyz")), 0);
+    }
+}

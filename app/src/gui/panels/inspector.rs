@@ -1,0 +1,415 @@
+//! What is chosen: the regions with their words, and how the clip is made.
+
+use eframe::egui::{Align, Id, Layout, Margin, Role, ScrollArea, Sense, Ui, WidgetInfo, vec2};
+use kinora_pipeline::control::click::CandidateKind;
+use kinora_pipeline::systems::follow_your_click::Ease;
+use kinora_pipeline::workflow::Number;
+use kinora_pipeline::workflow::ops::Candidate;
+use serde_json::json;
+
+use crate::gui::command::Command;
+use crate::gui::icons;
+use crate::gui::model::changes;
+use crate::gui::model::scene::{Region, Shape, Shot};
+use crate::gui::state::State;
+use crate::gui::tasks::masks::Masking;
+use crate::gui::theme::{Type, palette, region_colour, space};
+use crate::gui::widgets::{
+    Tone, caption, card, choice, empty, icon_button, muted, number, progress, rule, section, segmented,
+    shortened, slider, text_field, wide_button,
+};
+
+/// Words the embedded model knows well, to choose instead of typing.
+const SUGGESTIONS: [&str; 8] =
+    ["drift left", "drift right", "rise slowly", "sway", "turn clockwise", "grow", "ripple", "flow down"];
+/// The longest prompt that can be typed; the model reads fewer words and says so.
+const LONGEST: usize = 200;
+
+/// Draws the panel.
+pub(crate) fn show(ui: &mut Ui, state: &mut State) {
+    let footer = 62.0;
+    let whole = ui.max_rect();
+    let top = whole.with_max_y(whole.bottom() - footer);
+    ui.scope_builder(eframe::egui::UiBuilder::new().max_rect(top), |ui| {
+        ui.set_clip_rect(ui.clip_rect().intersect(top));
+        ScrollArea::vertical().auto_shrink([false, false]).show(ui, |ui| {
+            eframe::egui::Frame::new().inner_margin(Margin::symmetric(12, 8)).show(ui, |ui| {
+                if state.item().is_none() {
+                    empty(ui, icons::SETTINGS, "Nothing is chosen", "Add a picture to begin.");
+                    return;
+                }
+                section(ui, "What moves", |ui| regions(ui, state));
+                if let Some(shot) = state.item().and_then(|item| item.shot.clone()) {
+                    rule(ui);
+                    section(ui, "Clip", |ui| clip(ui, state, &shot));
+                    rule(ui);
+                    section(ui, "Rendering", |ui| rendering(ui, state, &shot));
+                }
+            });
+        });
+    });
+    let bottom = whole.with_min_y(whole.bottom() - footer);
+    let p = palette(ui);
+    ui.painter().hline(bottom.x_range(), bottom.top(), eframe::egui::Stroke::new(1.0, p.line));
+    ui.scope_builder(eframe::egui::UiBuilder::new().max_rect(bottom.shrink2(vec2(12.0, 10.0))), |ui| {
+        main_button(ui, state);
+    });
+}
+
+/// Animate, or how far it is.
+fn main_button(ui: &mut Ui, state: &mut State) {
+    let live = state.runner.look(|_, live| live.cloned());
+    let ctx = ui.ctx().clone();
+    match live {
+        Some(live) => {
+            ui.horizontal(|ui| {
+                ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
+                    let name = if live.stopping { "Stopping…" } else { "Stop" };
+                    ui.add_enabled_ui(!live.stopping, |ui| {
+                        if crate::gui::widgets::button(ui, Some(icons::CIRCLE_STOP), name, Tone::Plain)
+                            .clicked()
+                        {
+                            state.todo.push(Command::StopRender);
+                        }
+                    });
+                    ui.with_layout(Layout::top_down(Align::LEFT), |ui| {
+                        ui.spacing_mut().item_spacing.y = 4.0;
+                        let left =
+                            live.seconds_left().map(|s| format!(" · {} left", crate::gui::text::seconds(s)));
+                        let text = format!("{}{}", live.doing, left.unwrap_or_default());
+                        let width = ui.available_width();
+                        shortened(ui, &text, Type::Label, palette(ui).muted, width);
+                        progress(ui, live.fraction, "Progress of the job");
+                    });
+                });
+            });
+        }
+        None => {
+            let blocked = state.blocked(Command::Animate);
+            ui.add_enabled_ui(blocked.is_none(), |ui| {
+                let response = wide_button(ui, Some(icons::SPARKLES), "Animate", Tone::Main);
+                let tip = blocked.clone().unwrap_or_else(|| Command::Animate.tip(&ctx));
+                if response.on_hover_text(&tip).on_disabled_hover_text(tip).clicked() {
+                    state.todo.push(Command::Animate);
+                }
+            });
+        }
+    }
+}
+
+fn regions(ui: &mut Ui, state: &mut State) {
+    let regions: Vec<Region> = state.item().map(|item| item.regions().to_vec()).unwrap_or_default();
+    if regions.is_empty() {
+        muted(ui, "Click on a thing in the picture. It is cut out at once; then say how it moves.");
+        return;
+    }
+    for (index, region) in regions.iter().enumerate() {
+        region_card(ui, state, index, region);
+        ui.add_space(space::XS);
+    }
+    if wide_button(ui, Some(icons::PLUS), "Add region", Tone::Quiet).clicked() {
+        state.canvas.new_region = true;
+        state.canvas.tool = crate::gui::state::Tool::Pick;
+    }
+}
+
+fn region_card(ui: &mut Ui, state: &mut State, index: usize, region: &Region) {
+    let p = palette(ui);
+    let chosen = state.choice.region == Some(index);
+    let id = state.choice.item.clone();
+    card(ui, chosen, |ui| {
+        ui.horizontal(|ui| {
+            let width = ui.available_width() - if chosen { 64.0 } else { 0.0 };
+            let (rect, response) = ui.allocate_exact_size(vec2(width, 24.0), Sense::click());
+            response.widget_info(|| WidgetInfo::selected(Role::ListItem, true, chosen, &region.name));
+            let dot = eframe::egui::pos2(rect.left() + 7.0, rect.center().y);
+            ui.painter().circle_filled(dot, 6.0, region_colour(index));
+            let clip = ui.painter_at(rect);
+            clip.text(
+                eframe::egui::pos2(rect.left() + 22.0, rect.center().y),
+                eframe::egui::Align2::LEFT_CENTER,
+                &region.name,
+                Type::Strong.font(),
+                p.text,
+            );
+            if !chosen {
+                let at = eframe::egui::pos2(rect.right(), rect.center().y);
+                clip.text(
+                    at,
+                    eframe::egui::Align2::RIGHT_CENTER,
+                    short(&region.prompt),
+                    Type::Caption.font(),
+                    p.muted,
+                );
+            }
+            if response.clicked() {
+                (state.choice.region, state.choice.click) = (Some(index), None);
+                state.typed = None;
+            }
+            if chosen {
+                ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
+                    ui.spacing_mut().item_spacing.x = 0.0;
+                    if icon_button(ui, icons::TRASH_2, "Remove this region").clicked() {
+                        state.choice.click = None;
+                        state.todo.push(Command::RemoveRegion);
+                    }
+                    region_menu(ui, state, region);
+                });
+            }
+        });
+        if chosen {
+            ui.add_space(space::XS);
+            words(ui, state, index, region, &id);
+            magnitude(ui, state, index, region, &id);
+            shape(ui, state, index, region, &id);
+        }
+    });
+}
+
+fn short(prompt: &str) -> String {
+    let mut text: String = prompt.chars().take(18).collect();
+    if prompt.chars().nth(18).is_some() {
+        text.push('…');
+    }
+    text
+}
+
+fn region_menu(ui: &mut Ui, state: &mut State, region: &Region) {
+    let button = icon_button(ui, icons::ELLIPSIS_VERTICAL, "More about this region");
+    eframe::egui::Popup::menu(&button).show(|ui| {
+        ui.set_min_width(200.0);
+        caption(ui, "Name");
+        let field = Id::unique(("region name", &region.mask));
+        let mut name: String = ui.data(|data| data.get_temp(field)).unwrap_or_else(|| region.name.clone());
+        let response = text_field(ui, field, "Region name", "Name", &mut name, 40);
+        if response.changed() {
+            ui.data_mut(|data| data.insert_temp(field, name.clone()));
+        }
+        if response.lost_focus() {
+            ui.data_mut(|data| data.remove::<String>(field));
+            if name.trim() != region.name && !name.trim().is_empty() {
+                state.edit(|project| changes::rename(project, &region.mask, &name));
+                state.close_gesture();
+            }
+        }
+        ui.separator();
+        for command in [Command::RaiseRegion, Command::LowerRegion] {
+            if ui.button(command.name()).clicked() {
+                state.todo.push(command);
+            }
+        }
+    });
+}
+
+/// The prompt. It may be empty while it is typed; the document keeps the last words until then.
+fn words(ui: &mut Ui, state: &mut State, index: usize, region: &Region, id: &str) {
+    let typed = state.typed.as_ref().filter(|(item, at, _)| item == id && *at == index);
+    let mut text = typed.map_or_else(|| region.prompt.clone(), |(_, _, text)| text.clone());
+    let field = Id::unique(("prompt", id, index));
+    let response = text_field(
+        ui,
+        field,
+        "How it moves",
+        "Say how it moves, such as “drift to the left”",
+        &mut text,
+        LONGEST,
+    );
+    if response.changed() {
+        if !text.trim().is_empty() {
+            state.edit(|project| changes::set_prompt(project, id, index, &text));
+        }
+        state.typed = Some((id.to_owned(), index, text));
+    }
+    if response.lost_focus() {
+        state.typed = None;
+        state.close_gesture();
+        if ui.input(|input| input.key_pressed(eframe::egui::Key::Enter) && input.modifiers.command) {
+            state.todo.push(Command::Animate);
+        }
+    }
+    ui.horizontal_wrapped(|ui| {
+        ui.spacing_mut().item_spacing = vec2(4.0, 4.0);
+        for words in SUGGESTIONS {
+            if chip(ui, words, region.prompt == words) {
+                state.typed = None;
+                state.edit(|project| changes::set_prompt(project, id, index, words));
+                state.close_gesture();
+            }
+        }
+    });
+}
+
+/// A small button with words to choose.
+fn chip(ui: &mut Ui, text: &str, chosen: bool) -> bool {
+    let p = palette(ui);
+    let galley = ui.painter().layout_no_wrap(text.to_owned(), Type::Caption.font(), p.muted);
+    let (rect, response) = ui.allocate_exact_size(galley.size() + vec2(14.0, 8.0), Sense::click());
+    response.widget_info(|| WidgetInfo::selected(Role::Button, true, chosen, text));
+    let fill = match (chosen, response.hovered()) {
+        (true, _) => p.selected,
+        (_, true) => p.hover,
+        _ => p.field,
+    };
+    let line = if chosen || response.has_focus() { p.accent } else { p.outline };
+    let radius = rect.height() / 2.0;
+    ui.painter().rect(
+        rect,
+        radius,
+        fill,
+        eframe::egui::Stroke::new(1.0, line),
+        eframe::egui::StrokeKind::Inside,
+    );
+    let ink = if chosen { p.accent } else { p.muted };
+    ui.painter().galley_with_override_text_color(rect.center() - galley.size() / 2.0, galley, ink);
+    response.clicked()
+}
+
+fn magnitude(ui: &mut Ui, state: &mut State, index: usize, region: &Region, id: &str) {
+    match &region.magnitude {
+        Number::Constant(value) => {
+            let mut percent = value * 100.0;
+            let dragged = slider(ui, "Magnitude", &mut percent, 0.0..=100.0, 0, " %");
+            if dragged.changed {
+                state.edit(|project| changes::set_magnitude(project, id, index, percent / 100.0));
+            }
+            if dragged.ended {
+                state.close_gesture();
+            }
+        }
+        Number::Linked(link) => {
+            caption(ui, format!("The magnitude comes from {link}"));
+        }
+        Number::Keyed(keys) => {
+            caption(ui, format!("The magnitude has {} keyframes", keys.keys.len()));
+        }
+    }
+}
+
+fn shape(ui: &mut Ui, state: &mut State, index: usize, region: &Region, id: &str) {
+    match &region.shape {
+        Shape::Clicks(clicks) => {
+            let masking = state.mask(index);
+            if let Some(Masking::Failed(why)) = &masking {
+                ui.label(eframe::egui::RichText::new(why).font(Type::Label.font()).color(palette(ui).bad));
+            }
+            if let Some(Masking::Ready(mask)) = &masking
+                && mask.candidates.len() > 1
+            {
+                candidates(ui, state, index, clicks.candidate, &mask.candidates, id);
+            }
+            for (which, label, value, low) in
+                [("feather", "Soft edge", clicks.feather, 0.0), ("dilate", "Grow", clicks.dilate, -40.0)]
+            {
+                let mut pixels = value;
+                let dragged = slider(ui, label, &mut pixels, low..=40.0, 1, " px");
+                if dragged.changed {
+                    state.edit(|project| changes::set_edge(project, id, index, which, pixels));
+                }
+                if dragged.ended {
+                    state.close_gesture();
+                }
+            }
+        }
+        Shape::File { path } => {
+            caption(ui, format!("Shape from {path}"));
+        }
+        Shape::Made { op } => {
+            caption(ui, format!("Shape made by {op}"));
+        }
+    }
+}
+
+/// The things a click may have meant.
+fn candidates(
+    ui: &mut Ui,
+    state: &mut State,
+    index: usize,
+    now: Candidate,
+    found: &[(CandidateKind, f32)],
+    id: &str,
+) {
+    let mut options = vec![(Candidate::Best, "Auto")];
+    for (wanted, kind, name) in [
+        (Candidate::Part, CandidateKind::Part, "Part"),
+        (Candidate::Object, CandidateKind::Object, "Object"),
+        (Candidate::Whole, CandidateKind::Whole, "Whole"),
+        (Candidate::Salient, CandidateKind::Salient, "Salient"),
+    ] {
+        if found.iter().any(|(has, _)| *has == kind) || now == wanted {
+            options.push((wanted, name));
+        }
+    }
+    let mut wanted = now;
+    if segmented(ui, &mut wanted, &options) {
+        state.edit(|project| changes::set_candidate(project, id, index, wanted));
+    }
+}
+
+fn clip(ui: &mut Ui, state: &mut State, shot: &Shot) {
+    let id = state.choice.item.clone();
+    let set = |state: &mut State, name: &'static str, value: Option<serde_json::Value>, ended: bool| {
+        if let Some(value) = value {
+            let value = (!value.is_null()).then_some(value);
+            state.edit(|project| changes::set_shot(project, &id, name, value));
+        }
+        if ended {
+            state.close_gesture();
+        }
+    };
+    let mut frames = f64::from(shot.spec.frames);
+    let dragged = number(ui, "Frames", &mut frames, 2.0..=16.0, 0, "");
+    set(state, "frames", dragged.changed.then(|| json!(frames.round() as u32)), dragged.ended);
+    let mut fps = shot.spec.fps;
+    let dragged = number(ui, "Frame rate", &mut fps, 1.0..=60.0, 0, " fps");
+    set(state, "fps", dragged.changed.then(|| json!(fps.round())), dragged.ended);
+    let mut ease = shot.spec.ease;
+    let eases = [(Ease::Linear, "Even"), (Ease::Smooth, "Slow in and out"), (Ease::Loop, "There and back")];
+    if choice(ui, "Course", &mut ease, &eases) {
+        set(state, "ease", Some(json!(ease)), true);
+    }
+    let seconds = f64::from(shot.spec.frames) / shot.spec.fps.max(0.1);
+    caption(ui, format!("{seconds:.1} s long"));
+}
+
+fn rendering(ui: &mut Ui, state: &mut State, shot: &Shot) {
+    let id = state.choice.item.clone();
+    let set = |state: &mut State, name: &'static str, value: Option<serde_json::Value>| {
+        state.edit(|project| changes::set_shot(project, &id, name, value));
+    };
+    let mut seed = shot.spec.seed as f64;
+    let dragged = number(ui, "Seed", &mut seed, 0.0..=999_999.0, 0, "");
+    if dragged.changed {
+        set(state, "seed", Some(json!(seed.round() as u64)));
+    }
+    if dragged.ended {
+        state.close_gesture();
+    }
+    let sizes = [
+        (None, "As the picture"),
+        (Some(256), "256"),
+        (Some(512), "512"),
+        (Some(1080), "1080"),
+        (Some(1920), "1920"),
+    ];
+    let mut size = shot.spec.size;
+    let mut options = sizes.to_vec();
+    let own = size.map(|size| size.to_string()).unwrap_or_default();
+    if !options.iter().any(|(option, _)| *option == size) {
+        options.push((size, own.as_str()));
+    }
+    if choice(ui, "Longer side", &mut size, &options) {
+        set(state, "size", size.map(|size| json!(size)));
+        state.close_gesture();
+    }
+    let steps = [(None, "Usual"), (Some(4), "4, quick"), (Some(8), "8"), (Some(12), "12"), (Some(20), "20")];
+    let mut wanted = shot.spec.steps;
+    let own = wanted.map(|steps| steps.to_string()).unwrap_or_default();
+    let mut options = steps.to_vec();
+    if !options.iter().any(|(option, _)| *option == wanted) {
+        options.push((wanted, own.as_str()));
+    }
+    if choice(ui, "Steps", &mut wanted, &options) {
+        set(state, "steps", wanted.map(|steps| json!(steps)));
+        state.close_gesture();
+    }
+}

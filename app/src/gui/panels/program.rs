@@ -1,0 +1,230 @@
+//! The program monitor: the clip that was made.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use eframe::egui::{
+    Align, Color32, CursorIcon, Layout, Pos2, Rect, Role, Sense, Stroke, Ui, UiBuilder, Vec2, WidgetInfo,
+    pos2, vec2,
+};
+
+use crate::gui::command::Command;
+use crate::gui::icons;
+use crate::gui::monitor::timecode;
+use crate::gui::state::State;
+use crate::gui::tasks::player::{Film, FilmInfo};
+use crate::gui::theme::{Type, palette, space};
+use crate::gui::widgets::{empty, icon_button, progress, tool_button};
+
+/// Height of the transport below the picture.
+const BAR: f32 = 66.0;
+
+/// Draws the panel.
+pub(crate) fn show(ui: &mut Ui, state: &mut State) {
+    let p = palette(ui);
+    let whole = ui.max_rect();
+    let area = whole.with_max_y(whole.bottom() - BAR);
+    ui.painter().rect_filled(area, 0, p.stage);
+    let film = state.monitor.film.clone();
+    let info = film.as_ref().and_then(|film| state.player.film(film));
+    match (&film, &info) {
+        (None, _) => waiting(ui, state, area),
+        (Some(_), None) => ui.ctx().request_repaint_after(Duration::from_millis(30)),
+        (Some(_), Some(Err(why))) => {
+            ui.scope_builder(UiBuilder::new().max_rect(area.shrink(space::L)), |ui| {
+                empty(ui, icons::FILE_WARNING, "The clip cannot be shown", why);
+            });
+        }
+        (Some(film), Some(Ok(info))) => play(ui, state, area, film, *info),
+    }
+    let bar = whole.with_min_y(whole.bottom() - BAR);
+    ui.painter().hline(bar.x_range(), bar.top(), Stroke::new(1.0, p.line));
+    let info = info.and_then(Result::ok);
+    ui.scope_builder(UiBuilder::new().max_rect(bar.shrink2(vec2(space::S, space::XS))), |ui| {
+        transport(ui, state, info);
+    });
+}
+
+fn waiting(ui: &mut Ui, state: &State, area: Rect) {
+    let live = state.runner.look(|_, live| live.cloned());
+    ui.scope_builder(UiBuilder::new().max_rect(area.shrink(space::XL)), |ui| match live {
+        Some(live) => {
+            ui.vertical_centered(|ui| {
+                ui.add_space((area.height() / 2.0 - 40.0).max(0.0));
+                crate::gui::widgets::muted(ui, live.doing.as_str());
+                ui.set_max_width(260.0);
+                progress(ui, live.fraction, "Progress of the clip");
+            });
+        }
+        None => {
+            empty(ui, icons::FILM, "No clip yet", "Click on something in the picture, then press Animate.")
+        }
+    });
+}
+
+/// Where a film of this size is drawn.
+fn place(area: Rect, info: &FilmInfo) -> Rect {
+    let size = vec2(info.width as f32, info.height as f32);
+    let scale = (area.width() / size.x).min(area.height() / size.y);
+    Rect::from_center_size(area.center(), size * scale)
+}
+
+fn play(ui: &mut Ui, state: &mut State, area: Rect, film: &Film, info: FilmInfo) {
+    let passed = f64::from(ui.input(|input| input.stable_dt)).min(0.25);
+    let index = info.frame_at(state.monitor.position);
+    let forward = state.monitor.speed >= 0.0;
+    let image = state.player.frame(film, &info, index, forward);
+    let rect = place(area.shrink(space::S), &info);
+    let response = ui.interact(area, ui.scope_id().with("program"), Sense::click_and_drag());
+    let frames = info.frames;
+    response.widget_info(|| WidgetInfo::labeled(Role::Video, true, format!("Clip of {frames} frames")));
+    let there = image.is_some();
+    if let Some(image) = image {
+        // What was drawn before stays until there is something new: no flicker between frames.
+        draw(ui, state, "program", &image, rect);
+        state.monitor.drawn = Some((film.clone(), index));
+    } else if let Some((drawn, at)) = state.monitor.drawn.clone()
+        && let Some(Ok(old)) = state.player.film(&drawn)
+        && let Some(image) = state.player.frame(&drawn, &old, at, forward)
+    {
+        draw(ui, state, "program", &image, rect);
+    }
+    compare(ui, state, rect, &info, &response);
+    if response.clicked() && state.monitor.other.is_none() {
+        state.todo.push(Command::PlayPause);
+    }
+    if state.monitor.is_playing() {
+        // Time stands still for a frame that is not decoded, so that none is skipped.
+        if there || state.player.is_bad(film, index) {
+            state.monitor.advance(&info, passed, state.settings.repeat);
+        }
+        let next = 1.0 / (info.fps * state.monitor.speed.abs().max(1.0));
+        ui.ctx().request_repaint_after(Duration::from_secs_f64((next / 2.0).clamp(0.004, 0.05)));
+    }
+}
+
+fn draw(ui: &Ui, state: &mut State, slot: &str, image: &Arc<eframe::egui::ColorImage>, rect: Rect) {
+    let texture = state.textures.get(ui.ctx(), slot, image);
+    let uv = Rect::from_min_max(Pos2::ZERO, pos2(1.0, 1.0));
+    ui.painter().image(texture, rect, uv, Color32::WHITE);
+}
+
+/// The second take right of a line that can be dragged.
+fn compare(ui: &Ui, state: &mut State, rect: Rect, info: &FilmInfo, response: &eframe::egui::Response) {
+    let Some(other) = state.monitor.other.clone() else { return };
+    let Some(Ok(theirs)) = state.player.film(&other) else { return };
+    if response.dragged()
+        && let Some(at) = response.interact_pointer_pos()
+    {
+        state.monitor.wipe = ((at.x - rect.left()) / rect.width()).clamp(0.0, 1.0);
+    }
+    // The same moment of a take with another rate.
+    let index = theirs.frame_at(info.frame_at(state.monitor.position) as f64 / info.fps);
+    let wipe = state.monitor.wipe;
+    let x = rect.left() + rect.width() * wipe;
+    if let Some(image) = state.player.frame(&other, &theirs, index, state.monitor.speed >= 0.0) {
+        let texture = state.textures.get(ui.ctx(), "program other", &image);
+        let uv = Rect::from_min_max(pos2(wipe, 0.0), pos2(1.0, 1.0));
+        ui.painter().image(texture, rect.with_min_x(x), uv, Color32::WHITE);
+    }
+    let painter = ui.painter();
+    painter.vline(x, rect.y_range(), Stroke::new(2.0, Color32::WHITE));
+    painter.circle(
+        pos2(x, rect.center().y),
+        9.0,
+        Color32::WHITE,
+        Stroke::new(1.0, Color32::from_black_alpha(90)),
+    );
+    for (text, at, align) in [
+        ("A", pos2(rect.left() + 10.0, rect.top() + 8.0), eframe::egui::Align2::LEFT_TOP),
+        ("B", pos2(rect.right() - 10.0, rect.top() + 8.0), eframe::egui::Align2::RIGHT_TOP),
+    ] {
+        painter.text(at + vec2(1.0, 1.0), align, text, Type::Title.font(), Color32::from_black_alpha(160));
+        painter.text(at, align, text, Type::Title.font(), Color32::WHITE);
+    }
+    if response.hovered() {
+        ui.ctx().set_cursor_icon(CursorIcon::ResizeHorizontal);
+    }
+}
+
+fn transport(ui: &mut Ui, state: &mut State, info: Option<FilmInfo>) {
+    ui.spacing_mut().item_spacing.y = 2.0;
+    scrubber(ui, state, info);
+    ui.horizontal(|ui| {
+        ui.spacing_mut().item_spacing.x = 2.0;
+        let p = palette(ui);
+        let time = info.map_or("--:--:--".to_owned(), |info| timecode(&info, state.monitor.position));
+        ui.label(eframe::egui::RichText::new(time).font(Type::Label.font()).color(p.muted));
+        ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
+            ui.spacing_mut().item_spacing.x = 2.0;
+            let ctx = ui.ctx().clone();
+            let can = state.blocked(Command::Export).is_none();
+            ui.add_enabled_ui(can, |ui| {
+                if icon_button(ui, icons::UPLOAD, "Export").on_hover_text(Command::Export.tip(&ctx)).clicked()
+                {
+                    state.todo.push(Command::Export);
+                }
+            });
+            let tip = Command::Repeat.tip(&ctx);
+            if tool_button(ui, icons::REPEAT, "Repeat", &tip, state.settings.repeat).clicked() {
+                state.todo.push(Command::Repeat);
+            }
+            ui.add_enabled_ui(info.is_some(), |ui| {
+                let playing = state.monitor.is_playing();
+                let play = if playing { icons::PAUSE } else { icons::PLAY };
+                for (command, icon, name) in [
+                    (Command::GoToEnd, icons::SKIP_FORWARD, "To the last frame"),
+                    (Command::StepForward, icons::STEP_FORWARD, "One frame forward"),
+                    (Command::PlayPause, play, if playing { "Pause" } else { "Play" }),
+                    (Command::StepBack, icons::STEP_BACK, "One frame back"),
+                    (Command::GoToStart, icons::SKIP_BACK, "To the first frame"),
+                ] {
+                    if icon_button(ui, icon, name).clicked() {
+                        state.todo.push(command);
+                    }
+                }
+            });
+            let speed = state.monitor.speed;
+            if speed != 0.0 && speed != 1.0 {
+                crate::gui::widgets::caption(ui, format!("{speed:+.0}×"));
+            }
+        });
+    });
+}
+
+/// The line with the playhead.
+fn scrubber(ui: &mut Ui, state: &mut State, info: Option<FilmInfo>) {
+    let p = palette(ui);
+    let (rect, response) =
+        ui.allocate_exact_size(Vec2::new(ui.available_width(), 22.0), Sense::click_and_drag());
+    let position = state.monitor.position;
+    response.widget_info(|| {
+        let mut label = WidgetInfo::labeled(Role::Slider, info.is_some(), "Playhead");
+        label.value = Some(position);
+        label
+    });
+    let rail = Rect::from_center_size(rect.center(), vec2(rect.width() - 12.0, 4.0));
+    ui.painter().rect_filled(rail, 2, p.outline);
+    let Some(info) = info else { return };
+    let along = |frame: usize| {
+        let last = (info.frames - 1).max(1) as f32;
+        rail.left() + rail.width() * frame as f32 / last
+    };
+    if info.frames <= 120 {
+        for frame in 0..info.frames {
+            let x = along(frame);
+            ui.painter().vline(x, rail.bottom() + 3.0..=rail.bottom() + 6.0, Stroke::new(1.0, p.line));
+        }
+    }
+    if (response.dragged() || response.clicked())
+        && let Some(at) = response.interact_pointer_pos()
+    {
+        let share = ((at.x - rail.left()) / rail.width()).clamp(0.0, 1.0);
+        let frame = (share * (info.frames - 1) as f32).round() as usize;
+        state.monitor.go_to(&info, frame);
+    }
+    let x = along(info.frame_at(state.monitor.position));
+    ui.painter().rect_filled(rail.with_max_x(x), 2, p.accent);
+    let line = if response.has_focus() { p.accent } else { p.panel };
+    ui.painter().circle(pos2(x, rail.center().y), 6.5, p.text, Stroke::new(2.0, line));
+}

@@ -1,0 +1,459 @@
+//! Everything the panels show and change.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use eframe::egui::{Color32, ColorImage, Context, TextureHandle, TextureId, TextureOptions};
+
+use super::command::Command;
+use super::model::changes::Click;
+use super::model::journal::{Orphan, orphans};
+use super::model::places::Places;
+use super::model::project::Project;
+use super::model::queue::{Phase, Queue};
+use super::model::scene::{Item, Region, Shape};
+use super::model::settings::{Settings, ThemeChoice};
+use super::monitor::Monitor;
+use super::overlays::modal::Modal;
+use super::overlays::palette::PaletteState;
+use super::overlays::toasts::{Kind, Toasts};
+use super::panels::models::ModelsState;
+use super::samples::SamplePictures;
+use super::tasks::dialogs::Dialogs;
+use super::tasks::masks::{MaskKey, MaskSource, Masking, Masks};
+use super::tasks::pictures::{Loading, PictureKey, Pictures};
+use super::tasks::player::Player;
+use super::tasks::runner::Runner;
+use super::tasks::{Shop, Wake};
+use super::theme::region_colour;
+
+/// What is chosen.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Choice {
+    /// The item.
+    pub(crate) item: String,
+    /// Its picture, by which it is found again when its id changes.
+    pub(crate) picture: String,
+    /// The region.
+    pub(crate) region: Option<usize>,
+    /// The click of that region.
+    pub(crate) click: Option<usize>,
+}
+
+/// What a click on the canvas does.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Tool {
+    /// Adds what is under it.
+    #[default]
+    Pick,
+    /// Takes out what is under it.
+    LeaveOut,
+    /// Drags the picture.
+    Pan,
+}
+
+/// How regions are shown.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum MaskView {
+    /// Tinted over the picture.
+    #[default]
+    Tint,
+    /// The chosen one, white on black.
+    Matte,
+    /// Not at all.
+    Hidden,
+}
+
+/// The canvas.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Canvas {
+    /// Points of the screen per pixel of the picture; none fits the picture to the panel.
+    pub(crate) zoom: Option<f32>,
+    /// The point of the picture in the middle of the panel, 0..1.
+    pub(crate) centre: [f32; 2],
+    /// What a click does.
+    pub(crate) tool: Tool,
+    /// How regions are shown.
+    pub(crate) view: MaskView,
+    /// Whether the next click begins a new region although one is chosen.
+    pub(crate) new_region: bool,
+    /// The zoom that was drawn last.
+    pub(crate) drawn_zoom: f32,
+}
+
+/// Pictures on the graphics card.
+#[derive(Default)]
+pub(crate) struct Textures {
+    slots: HashMap<String, (TextureHandle, usize, u64)>,
+    frame: u64,
+}
+
+impl std::fmt::Debug for Textures {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Textures({})", self.slots.len())
+    }
+}
+
+impl Textures {
+    /// The texture of an image; uploaded when the slot held another one.
+    pub(crate) fn get(&mut self, ctx: &Context, slot: &str, image: &Arc<ColorImage>) -> TextureId {
+        let name = Arc::as_ptr(image) as usize;
+        let frame = self.frame;
+        if let Some((handle, shown, used)) = self.slots.get_mut(slot) {
+            *used = frame;
+            if *shown != name {
+                handle.set(fitting(ctx, image), options());
+                *shown = name;
+            }
+            return handle.id();
+        }
+        let handle = ctx.load_texture(slot, fitting(ctx, image), options());
+        let id = handle.id();
+        self.slots.insert(slot.to_owned(), (handle, name, frame));
+        id
+    }
+
+    /// Frees what was not shown for a while.
+    pub(crate) fn sweep(&mut self) {
+        self.frame += 1;
+        let frame = self.frame;
+        self.slots.retain(|_, (_, _, used)| frame - *used < 240);
+    }
+}
+
+fn options() -> TextureOptions {
+    TextureOptions { mipmap_mode: Some(eframe::egui::TextureFilter::Linear), ..TextureOptions::LINEAR }
+}
+
+/// The image itself, or every n-th pixel of it where the card takes no texture of that size.
+fn fitting(ctx: &Context, image: &Arc<ColorImage>) -> eframe::egui::ImageData {
+    let limit = ctx.input(|input| input.max_texture_side).max(64);
+    let [width, height] = image.size;
+    if width <= limit && height <= limit {
+        return eframe::egui::ImageData::Color(Arc::clone(image));
+    }
+    let step = width.max(height).div_ceil(limit);
+    let (w, h) = (width.div_ceil(step), height.div_ceil(step));
+    let pixels = (0..h)
+        .flat_map(|y| (0..w).map(move |x| y * step * width + x * step))
+        .map(|at| image.pixels.get(at).copied().unwrap_or(Color32::BLACK))
+        .collect();
+    eframe::egui::ImageData::Color(Arc::new(ColorImage::new([w, h], pixels)))
+}
+
+/// Everything the panels show and change.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) places: Places,
+    pub(crate) settings: Settings,
+    pub(crate) shop: Arc<Shop>,
+    pub(crate) project: Option<Project>,
+    pub(crate) choice: Choice,
+    pub(crate) canvas: Canvas,
+    pub(crate) pictures: Pictures,
+    pub(crate) masks: Masks,
+    pub(crate) runner: Runner,
+    pub(crate) player: Player,
+    pub(crate) monitor: Monitor,
+    pub(crate) dialogs: Dialogs,
+    pub(crate) models: ModelsState,
+    pub(crate) samples: SamplePictures,
+    pub(crate) textures: Textures,
+    pub(crate) toasts: Toasts,
+    pub(crate) modal: Option<Modal>,
+    pub(crate) palette: Option<PaletteState>,
+    pub(crate) orphans: Vec<Orphan>,
+    /// Commands given by controls, done after everything is drawn.
+    pub(crate) todo: Vec<Command>,
+    /// Panels asked for, brought forward after everything is drawn.
+    pub(crate) show_pane: Option<super::layout::Pane>,
+    /// Whether the arrangement is to be put back.
+    pub(crate) reset_layout: bool,
+    /// The prompt as it is typed, which may be empty for a moment: item, region, text.
+    pub(crate) typed: Option<(String, usize, String)>,
+    /// Whether the window may close.
+    pub(crate) leaving: bool,
+    /// Files the document names that are not there, for one revision of it.
+    pub(crate) missing: Option<(u64, Vec<(super::model::media::Named, String)>)>,
+    settings_changed: Option<Instant>,
+    flushed: Instant,
+}
+
+impl State {
+    /// The state of a window that was just opened.
+    pub(crate) fn new(places: Places, wake: Wake) -> Self {
+        let (settings, complaint) = Settings::read(&places.settings());
+        let shop = Arc::new(Shop::default());
+        let mut queue = Queue::open(&places.queue());
+        let mut toasts = Toasts::default();
+        for problem in complaint.into_iter().chain(queue.take_fault()) {
+            toasts.add(Kind::Warning, problem);
+        }
+        let orphans = orphans(&places.journals());
+        let mut state = Self {
+            pictures: Pictures::new(Arc::clone(&wake)),
+            masks: Masks::new(Arc::clone(&shop), Arc::clone(&wake)),
+            runner: Runner::new(queue, Arc::clone(&shop), &places.cache, Arc::clone(&wake)),
+            player: Player::new(&places.cache, Arc::clone(&wake)),
+            monitor: Monitor::default(),
+            dialogs: Dialogs::new(Arc::clone(&wake)),
+            samples: SamplePictures::new(&places.state, Arc::clone(&wake)),
+            models: ModelsState::new(wake),
+            textures: Textures::default(),
+            project: None,
+            choice: Choice::default(),
+            canvas: Canvas { centre: [0.5, 0.5], ..Canvas::default() },
+            modal: None,
+            palette: None,
+            todo: vec![],
+            show_pane: None,
+            reset_layout: false,
+            typed: None,
+            leaving: false,
+            missing: None,
+            settings_changed: None,
+            flushed: Instant::now(),
+            places,
+            settings,
+            shop,
+            toasts,
+            orphans,
+        };
+        if !state.orphans.is_empty() {
+            state.modal = Some(Modal::Recover);
+        }
+        state
+    }
+
+    /// Takes in what the threads finished. Called often, also while nothing is drawn.
+    pub(crate) fn poll(&mut self, ctx: &Context) {
+        let mut news = self.pictures.poll();
+        news |= self.masks.poll();
+        news |= self.player.poll();
+        news |= self.models.poll(&mut self.toasts);
+        for ended in self.runner.news() {
+            self.job_ended(ended);
+            news = true;
+        }
+        for (wanted, answer) in self.dialogs.answers() {
+            self.file_answered(wanted, answer);
+            news = true;
+        }
+        if let Some(fault) = self.project.as_mut().and_then(Project::take_fault) {
+            self.toasts.add(Kind::Warning, fault);
+        }
+        self.keep_choice();
+        if self.flushed.elapsed() > Duration::from_secs(5) {
+            self.flushed = Instant::now();
+            if let Some(project) = &self.project {
+                project.flush();
+            }
+        }
+        if self.settings_changed.is_some_and(|at| at.elapsed() > Duration::from_secs(1)) {
+            self.write_settings();
+        }
+        if news {
+            ctx.request_repaint();
+        }
+    }
+
+    /// Notes that the settings are to be written.
+    pub(crate) fn touch_settings(&mut self) {
+        self.settings_changed.get_or_insert_with(Instant::now);
+    }
+
+    /// Writes the settings now if they changed.
+    pub(crate) fn write_settings(&mut self) {
+        if self.settings_changed.take().is_some()
+            && let Err(error) = self.settings.write(&self.places.settings())
+        {
+            self.toasts.add(Kind::Warning, format!("the settings are not kept: {error}"));
+        }
+    }
+
+    /// Brings theme and text size into egui.
+    pub(crate) fn apply_settings(&self, ctx: &Context) {
+        use eframe::egui::ThemePreference;
+        ctx.set_theme(match self.settings.theme {
+            ThemeChoice::Dark => ThemePreference::Dark,
+            ThemeChoice::Light => ThemePreference::Light,
+            ThemeChoice::System => ThemePreference::System,
+        });
+        ctx.set_zoom_factor(self.settings.text_scale as f32 / 100.0);
+    }
+
+    /// The chosen item.
+    pub(crate) fn item(&self) -> Option<&Item> {
+        self.project.as_ref()?.scene().item(&self.choice.item)
+    }
+
+    /// The chosen region with its place.
+    pub(crate) fn region(&self) -> Option<(usize, &Region)> {
+        let index = self.choice.region?;
+        Some((index, self.item()?.regions().get(index)?))
+    }
+
+    /// Chooses an item.
+    pub(crate) fn choose(&mut self, id: &str) {
+        let Some(item) = self.project.as_ref().and_then(|project| project.scene().item(id)) else { return };
+        let region = (!item.regions().is_empty()).then_some(0);
+        let choice = Choice { item: item.id.clone(), picture: item.picture.clone(), region, click: None };
+        if self.choice.item != choice.item {
+            self.canvas.zoom = None;
+            self.canvas.centre = [0.5, 0.5];
+            self.canvas.new_region = false;
+            self.typed = None;
+        }
+        self.choice = choice;
+        self.monitor_latest();
+    }
+
+    /// Lets what is chosen be something that is there.
+    pub(crate) fn keep_choice(&mut self) {
+        let Some(project) = &self.project else {
+            self.choice = Choice::default();
+            return;
+        };
+        let Some(item) = project.scene().nearest(&self.choice.item, &self.choice.picture) else { return };
+        if item.id != self.choice.item || item.picture != self.choice.picture {
+            let region = self.choice.region.or((!item.regions().is_empty()).then_some(0));
+            self.choice =
+                Choice { item: item.id.clone(), picture: item.picture.clone(), region, click: None };
+        }
+        let count = item.regions().len();
+        if self.choice.region.is_some_and(|index| index >= count) {
+            (self.choice.region, self.choice.click) = (count.checked_sub(1), None);
+        }
+        if let Some(region) = self.choice.region.and_then(|index| item.regions().get(index)) {
+            let clicks = match &region.shape {
+                Shape::Clicks(clicks) => clicks.points.len(),
+                _ => 0,
+            };
+            if self.choice.click.is_some_and(|click| click >= clicks) {
+                self.choice.click = None;
+            }
+        }
+    }
+
+    /// The key of an item's picture.
+    pub(crate) fn picture_key(&self, item: &Item) -> Option<PictureKey> {
+        PictureKey::of(&self.project.as_ref()?.folder(), &item.source)
+    }
+
+    /// The chosen item's picture.
+    pub(crate) fn picture(&mut self) -> Option<(PictureKey, Loading)> {
+        let key = self.item().and_then(|item| self.picture_key(item))?;
+        let loading = self.pictures.get(&key);
+        Some((key, loading))
+    }
+
+    /// The mask of a region of the chosen item.
+    pub(crate) fn mask(&mut self, index: usize) -> Option<Masking> {
+        let region = self.item()?.regions().get(index)?;
+        let source = match &region.shape {
+            Shape::Clicks(clicks) => MaskSource::Clicks(clicks.clone()),
+            Shape::File { path } => MaskSource::File { path: path.clone() },
+            Shape::Made { .. } => return None,
+        };
+        let folder = self.project.as_ref()?.folder();
+        let (key, loading) = self.picture()?;
+        let Loading::Ready(shown) = loading else { return Some(Masking::Waiting) };
+        let key = MaskKey::new(key, folder, source, region_colour(index));
+        Some(self.masks.get(&key, &shown.picture))
+    }
+
+    /// Prepares the chosen picture for clicks before there is one.
+    pub(crate) fn prepare(&mut self) {
+        let Some(folder) = self.project.as_ref().map(Project::folder) else { return };
+        if let Some((key, Loading::Ready(shown))) = self.picture() {
+            let key = MaskKey::new(key, folder, MaskSource::Prepare, Color32::WHITE);
+            self.masks.get(&key, &shown.picture);
+        }
+    }
+
+    /// Jobs that wait or run.
+    pub(crate) fn open_jobs(&self) -> usize {
+        self.runner.look(|queue, _| {
+            queue.jobs().iter().filter(|job| matches!(job.phase, Phase::Waiting | Phase::Running)).count()
+        })
+    }
+
+    /// Makes an edit and says what is wrong with it if anything is.
+    pub(crate) fn edit<T>(
+        &mut self,
+        change: impl FnOnce(&mut Project) -> Result<T, super::model::project::EditError>,
+    ) -> Option<T> {
+        let result = change(self.project.as_mut()?);
+        let answer = match result {
+            Ok(answer) => Some(answer),
+            Err(error) => {
+                self.toasts.add(Kind::Error, error.to_string());
+                None
+            }
+        };
+        self.keep_choice();
+        answer
+    }
+
+    /// Ends a drag or a stretch of typing.
+    pub(crate) fn close_gesture(&mut self) {
+        if let Some(project) = &mut self.project {
+            project.close_gesture();
+        }
+    }
+
+    /// A click on the picture: a new region, or one more click of the chosen one.
+    pub(crate) fn clicked(&mut self, x: f64, y: f64, keep: bool) {
+        let Some(item) = self.item().cloned() else { return };
+        let click = Click { x, y, keep };
+        let chosen = self.region().map(|(index, region)| (index, matches!(region.shape, Shape::Clicks(_))));
+        match chosen {
+            Some((index, true)) if !self.canvas.new_region || !keep => {
+                self.edit(|project| super::model::changes::add_click(project, &item.id, index, click));
+                let count = match self.region() {
+                    Some((_, Region { shape: Shape::Clicks(clicks), .. })) => clicks.points.len(),
+                    _ => 0,
+                };
+                self.choice.click = count.checked_sub(1);
+            }
+            _ if !keep => {
+                let why = "click on the thing first; then leave parts of it out";
+                self.toasts.add(Kind::Info, why.to_owned());
+            }
+            _ => {
+                let prompt = self.suggested_prompt(&item);
+                let added =
+                    self.edit(|project| super::model::changes::add_region(project, &item.id, click, &prompt));
+                if let Some((id, index)) = added {
+                    self.choice =
+                        Choice { item: id, picture: item.picture.clone(), region: Some(index), click: None };
+                    self.canvas.new_region = false;
+                }
+            }
+        }
+    }
+
+    /// A motion to begin with, so that one click is enough to see something move.
+    fn suggested_prompt(&self, item: &Item) -> String {
+        let known = super::samples::SAMPLES.iter().find(|sample| match &item.source {
+            super::model::scene::Source::Image { path } => path.ends_with(sample.file),
+            _ => false,
+        });
+        known.map_or("drift to the left", |sample| sample.prompt).to_owned()
+    }
+
+    /// A sample as the first screen shows it.
+    pub(crate) fn sample_picture(&mut self, index: usize) -> Option<Arc<ColorImage>> {
+        self.samples.get(index)
+    }
+
+    /// The folder a dialog begins in.
+    pub(crate) fn dialog_folder(&self) -> Option<PathBuf> {
+        match self.project.as_ref()?.place() {
+            super::model::project::Place::File(path) => path.parent().map(PathBuf::from),
+            super::model::project::Place::Untitled(_) => None,
+        }
+    }
+}

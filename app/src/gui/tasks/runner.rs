@@ -1,0 +1,431 @@
+//! Runs the jobs of the queue, one after the other, on a thread of its own.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use kinora_pipeline::progress::{CancelToken, Event, Progress};
+use kinora_pipeline::store::assets::asset_roots;
+use kinora_pipeline::store::cache::{Cache, CacheKey};
+use kinora_pipeline::workflow::{
+    Document, ErrorClass, Plan, RunContext, RunError, RunOptions, SystemClock, run,
+};
+use serde_json::Value;
+
+use super::{Shop, Wake};
+use crate::gui::model::queue::{Ending, Job, Purpose, Queue};
+
+/// Shortest time between two redraws asked for by progress.
+const REDRAW: Duration = Duration::from_millis(33);
+
+/// What the running job is at.
+#[derive(Debug, Clone)]
+pub(crate) struct Live {
+    /// The job.
+    pub(crate) id: u64,
+    /// When it began.
+    pub(crate) begun: Instant,
+    /// What it is doing, for people.
+    pub(crate) doing: String,
+    /// How much of it is done, 0..1.
+    pub(crate) fraction: f32,
+    /// Whether it was asked to stop.
+    pub(crate) stopping: bool,
+    /// What it said.
+    pub(crate) notices: Vec<String>,
+}
+
+impl Live {
+    /// Seconds left, from what has passed; none in the first moments.
+    pub(crate) fn seconds_left(&self) -> Option<f64> {
+        let passed = self.begun.elapsed().as_secs_f64();
+        let fraction = f64::from(self.fraction);
+        (fraction > 0.03 && passed > 0.5).then(|| passed / fraction * (1.0 - fraction))
+    }
+}
+
+/// A job that ended.
+#[derive(Debug, Clone)]
+pub(crate) struct News {
+    /// The job as it ran.
+    pub(crate) job: Job,
+    /// How it ended.
+    pub(crate) ending: Ending,
+    /// How long it took.
+    pub(crate) seconds: f64,
+    /// The cache key of the clip of a take.
+    pub(crate) key: Option<CacheKey>,
+}
+
+struct Inner {
+    queue: Queue,
+    live: Option<Live>,
+    cancel: CancelToken,
+    news: Vec<News>,
+    closed: bool,
+}
+
+struct Shared {
+    inner: Mutex<Inner>,
+    changed: Condvar,
+    wake: Wake,
+    shop: Arc<Shop>,
+    cache: PathBuf,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The window's side of the queue.
+pub(crate) struct Runner {
+    shared: Arc<Shared>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl std::fmt::Debug for Runner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Runner")
+    }
+}
+
+impl Runner {
+    /// Jobs of `queue` with the models of `shop`, results in `cache`.
+    pub(crate) fn new(queue: Queue, shop: Arc<Shop>, cache: &Path, wake: Wake) -> Self {
+        let inner = Inner { queue, live: None, cancel: CancelToken::default(), news: vec![], closed: false };
+        let shared = Arc::new(Shared {
+            inner: Mutex::new(inner),
+            changed: Condvar::new(),
+            wake,
+            shop,
+            cache: cache.to_path_buf(),
+        });
+        Self { shared, thread: None }
+    }
+
+    /// Reads the queue and what runs.
+    pub(crate) fn look<R>(&self, look: impl FnOnce(&Queue, Option<&Live>) -> R) -> R {
+        let inner = self.shared.lock();
+        look(&inner.queue, inner.live.as_ref())
+    }
+
+    /// Changes the queue; the thread begins what may begin.
+    pub(crate) fn change<R>(&mut self, change: impl FnOnce(&mut Queue) -> R) -> R {
+        let answer = change(&mut self.shared.lock().queue);
+        self.start();
+        self.shared.changed.notify_all();
+        answer
+    }
+
+    fn start(&mut self) {
+        if self.thread.is_some() {
+            return;
+        }
+        let shared = Arc::clone(&self.shared);
+        match std::thread::Builder::new().name("jobs".to_owned()).spawn(move || serve(&shared)) {
+            Ok(thread) => self.thread = Some(thread),
+            Err(error) => tracing::error!(%error, "no thread for jobs"),
+        }
+    }
+
+    /// Stops a job, whether it runs or waits.
+    pub(crate) fn stop(&mut self, id: u64) {
+        let mut inner = self.shared.lock();
+        match &mut inner.live {
+            Some(live) if live.id == id => {
+                live.stopping = true;
+                inner.cancel.cancel();
+            }
+            _ => inner.queue.stop(id),
+        }
+    }
+
+    /// Jobs that ended since the last time.
+    pub(crate) fn news(&mut self) -> Vec<News> {
+        std::mem::take(&mut self.shared.lock().news)
+    }
+
+    /// Whether one runs.
+    pub(crate) fn is_running(&self) -> bool {
+        self.shared.lock().live.is_some()
+    }
+}
+
+impl Drop for Runner {
+    fn drop(&mut self) {
+        {
+            let mut inner = self.shared.lock();
+            inner.closed = true;
+            inner.cancel.cancel();
+        }
+        self.shared.changed.notify_all();
+        // Waits for the answer to the cancel, at most one step: a job that is told to stop writes
+        // its checkpoint.
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn serve(shared: &Arc<Shared>) {
+    loop {
+        let (job, cancel) = {
+            let mut inner = shared.lock();
+            loop {
+                if inner.closed {
+                    return;
+                }
+                if let Some(job) = inner.queue.begin() {
+                    inner.cancel = CancelToken::default();
+                    inner.live = Some(Live {
+                        id: job.id,
+                        begun: Instant::now(),
+                        doing: "Looking at the document".to_owned(),
+                        fraction: 0.0,
+                        stopping: false,
+                        notices: vec![],
+                    });
+                    break (job, inner.cancel.clone());
+                }
+                inner = shared.changed.wait(inner).unwrap_or_else(PoisonError::into_inner);
+            }
+        };
+        (shared.wake)();
+        let begun = Instant::now();
+        let result = catch_unwind(AssertUnwindSafe(|| work(shared, &job, &cancel)));
+        let (ending, key) = match result {
+            Ok(Ok((files, key))) => (Ending::Done(files), key),
+            Ok(Err(problem)) if problem.stopped => (Ending::Stopped, None),
+            Ok(Err(problem)) => (Ending::Failed(problem.message), None),
+            Err(_) => {
+                let message = "a fault inside Kinora; please report it with this document".to_owned();
+                (Ending::Failed(message), None)
+            }
+        };
+        let seconds = begun.elapsed().as_secs_f64();
+        let mut inner = shared.lock();
+        let notices = inner.live.take().map(|live| live.notices).unwrap_or_default();
+        // A window that closes leaves its job to the next one.
+        if inner.closed && ending == Ending::Stopped {
+            return;
+        }
+        inner.queue.end(job.id, ending.clone(), seconds, notices);
+        inner.news.push(News { job, ending, seconds, key });
+        drop(inner);
+        (shared.wake)();
+    }
+}
+
+struct Stop {
+    stopped: bool,
+    message: String,
+}
+
+impl Stop {
+    fn failed(message: impl std::fmt::Display) -> Self {
+        Self { stopped: false, message: message.to_string() }
+    }
+}
+
+impl From<RunError> for Stop {
+    fn from(error: RunError) -> Self {
+        Self { stopped: error.class() == ErrorClass::Interrupted, message: error.to_string() }
+    }
+}
+
+/// How a job's document is planned: to see a shot, or to write one file.
+pub(crate) fn options(
+    shop: &Shop,
+    cache: &Path,
+    folder: &Path,
+    target: &str,
+    force: bool,
+) -> Result<RunOptions, String> {
+    Ok(RunOptions {
+        folder: folder.to_path_buf(),
+        out: None,
+        assets: asset_roots(Some(folder)),
+        force,
+        // Unfinished work goes on where it stopped, and finished files are not made twice.
+        resume: true,
+        targets: Some(vec![target.to_owned()]),
+        engines: shop.machinery(folder),
+        cache: Cache::open(cache).map_err(|error| error.to_string())?,
+    })
+}
+
+/// Reads a document that is kept as a value.
+pub(crate) fn document(value: &Value, name: &str) -> Result<Document, String> {
+    let text = serde_json::to_string_pretty(value).map_err(|error| error.to_string())?;
+    Document::parse(&text, name).map_err(|error| error.to_string())
+}
+
+fn work(
+    shared: &Arc<Shared>,
+    job: &Job,
+    cancel: &CancelToken,
+) -> Result<(Vec<PathBuf>, Option<CacheKey>), Stop> {
+    let target = match &job.purpose {
+        Purpose::Take { shot } => shot,
+        Purpose::Export { node } => node,
+    };
+    let document = document(&job.document, &job.title).map_err(Stop::failed)?;
+    let mut options =
+        options(&shared.shop, &shared.cache, &job.folder, target, job.force).map_err(Stop::failed)?;
+    options.out.clone_from(&job.out);
+    let plan = Plan::build(&document, &options).map_err(Stop::failed)?;
+    let watch = Watch {
+        shared,
+        cancel: cancel.clone(),
+        meter: Mutex::new(Meter::new(&plan)),
+        drawn: Mutex::new(Instant::now()),
+    };
+    let mut context = RunContext { progress: &watch, clock: &SystemClock::default() };
+    let report = run(&plan, &mut context)?;
+    let files = report.outputs.values().map(|written| written.path.clone()).collect();
+    let key = plan.steps().iter().find(|step| step.node == *target).map(|step| step.key.clone());
+    Ok((files, key))
+}
+
+/// Turns steps of nodes into one fraction.
+struct Meter {
+    /// Nodes that run, with their share of the whole.
+    shares: Vec<(String, f64)>,
+    done: f64,
+}
+
+/// The stages of an animation with their share of its time, measured on the embedded model.
+const STAGES: [(&str, f64); 5] =
+    [("encode", 0.06), ("denoise", 0.62), ("decode", 0.12), ("detail", 0.12), ("compose", 0.08)];
+
+impl Meter {
+    fn new(plan: &Plan) -> Self {
+        let steps: Vec<_> = plan.steps().iter().filter(|step| step.needed && !step.cached).collect();
+        let total: f64 = steps.iter().map(|step| step.seconds.max(0.01)).sum();
+        let shares =
+            steps.iter().map(|step| (step.node.clone(), step.seconds.max(0.01) / total.max(0.01))).collect();
+        Self { shares, done: 0.0 }
+    }
+
+    fn share(&self, node: &str) -> f64 {
+        self.shares.iter().find(|(name, _)| name == node).map_or(0.0, |(_, share)| *share)
+    }
+
+    fn finished(&mut self, node: &str) -> f64 {
+        self.done = (self.done + self.share(node)).min(1.0);
+        if let Some(entry) = self.shares.iter_mut().find(|(name, _)| name == node) {
+            entry.1 = 0.0;
+        }
+        self.done
+    }
+
+    fn step(&self, node: &str, stage: &str, done: usize, total: usize) -> f64 {
+        let within = if total > 0 { (done as f64 / total as f64).min(1.0) } else { 0.0 };
+        let within = match STAGES.iter().position(|(name, _)| *name == stage) {
+            // Encoding is also what saving a file is called, and then it is all there is.
+            Some(at) if !(stage == "encode" && self.shares.len() == 1) => {
+                STAGES.iter().take(at).map(|(_, share)| share).sum::<f64>()
+                    + within * STAGES.get(at).map_or(0.0, |(_, share)| *share)
+            }
+            _ => within,
+        };
+        (self.done + within * self.share(node)).min(1.0)
+    }
+}
+
+struct Watch<'a> {
+    shared: &'a Shared,
+    cancel: CancelToken,
+    meter: Mutex<Meter>,
+    drawn: Mutex<Instant>,
+}
+
+/// What an op does, for people.
+fn doing(op: &str) -> &str {
+    match op {
+        "image.load" | "video.load" => "Reading the picture",
+        "video.frame" => "Taking the frame",
+        "mask.click" => "Cutting out what moves",
+        "mask.import" | "mask.combine" => "Preparing the mask",
+        "animate.click" => "Starting the animation",
+        "video.save" | "sequence.save" | "image.save" => "Writing the file",
+        _ => "Working",
+    }
+}
+
+fn stage_words(stage: &str) -> &str {
+    match stage {
+        "encode" => "Encoding",
+        "denoise" => "Imagining the motion",
+        "decode" => "Decoding frames",
+        "detail" => "Recovering detail",
+        "compose" => "Composing frames",
+        "frames" => "Reading frames",
+        other => other,
+    }
+}
+
+impl Progress for Watch<'_> {
+    fn event(&self, event: Event) {
+        {
+            let mut meter = self.meter.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut inner = self.shared.lock();
+            let Some(live) = &mut inner.live else { return };
+            match event {
+                Event::NodeStarted { op, .. } => live.doing = doing(&op).to_owned(),
+                Event::NodeFinished { node, .. } => live.fraction = meter.finished(&node) as f32,
+                Event::Step { node, stage, done, total } => {
+                    live.fraction = live.fraction.max(meter.step(&node, stage, done, total) as f32);
+                    live.doing = match total {
+                        0 => format!("{} {done}", stage_words(stage)),
+                        _ => format!("{} {done} of {total}", stage_words(stage)),
+                    };
+                }
+                Event::Notice { message, .. } => {
+                    if live.notices.len() < 20 {
+                        live.notices.push(message);
+                    }
+                }
+                Event::Wrote { .. } => {}
+            }
+        }
+        let mut drawn = self.drawn.lock().unwrap_or_else(PoisonError::into_inner);
+        if drawn.elapsed() >= REDRAW {
+            *drawn = Instant::now();
+            drop(drawn);
+            (self.shared.wake)();
+        }
+    }
+
+    fn cancelled(&self) -> bool {
+        self.cancel.is_cancelled()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fraction_only_grows_and_ends_at_one() {
+        let mut meter = Meter {
+            shares: vec![("photo".into(), 0.1), ("shot".into(), 0.8), ("file".into(), 0.1)],
+            done: 0.0,
+        };
+        let mut seen = vec![meter.finished("photo")];
+        for (stage, _) in STAGES {
+            for done in 1..=4 {
+                seen.push(meter.step("shot", stage, done, 4));
+            }
+        }
+        seen.push(meter.finished("shot"));
+        seen.push(meter.step("file", "frames", 1, 2));
+        seen.push(meter.finished("file"));
+        assert!(seen.is_sorted(), "{seen:?}");
+        assert!((seen.last().unwrap() - 1.0).abs() < 1e-9);
+        assert_eq!(meter.step("unknown", "decode", 1, 0), 1.0);
+    }
+}

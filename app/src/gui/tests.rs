@@ -1,0 +1,6 @@
+//! The window driven as a person would drive it: by the names of what is on the screen.
+
+mod crash;
+mod flow;
+mod shell;
+mod support;

@@ -1,0 +1,60 @@
+//! A real process, really killed.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
+
+use eframe::egui::vec2;
+
+use super::support::{Desk, SMALL};
+use crate::gui::model::changes;
+use crate::gui::model::queue::Phase;
+
+const FOLDER: &str = "KINORA_TEST_CRASH";
+
+/// The process that is killed: edits a document, begins a long render, says so, and hangs.
+#[test]
+#[ignore = "run by the test below, in a process of its own"]
+fn victim() {
+    let Some(folder) = std::env::var_os(FOLDER) else { return };
+    let mut desk = Desk::over(std::path::Path::new(&folder), vec2(1200.0, 800.0));
+    desk.open(&SMALL.replace("\"steps\": 1", "\"steps\": 400"));
+    desk.state_mut().edit(|project| changes::set_prompt(project, "shot", 0, "drift left"));
+    desk.state_mut().close_gesture();
+    desk.state_mut().edit(|project| changes::set_magnitude(project, "shot", 0, 0.25));
+    desk.state_mut().animate();
+    desk.wait("it renders", |state| {
+        state.runner.look(|_, live| live.is_some_and(|live| live.doing.starts_with("Imagining")))
+    });
+    println!("ready");
+    loop {
+        std::thread::sleep(std::time::Duration::from_secs(1));
+    }
+}
+
+#[test]
+fn a_killed_window_loses_neither_edits_nor_jobs() {
+    let root = tempfile::tempdir().unwrap();
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "gui::tests::crash::victim", "--ignored", "--nocapture"])
+        .env(FOLDER, root.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let ready = lines.map_while(Result::ok).any(|line| line.contains("ready"));
+    assert!(ready, "the victim got as far as rendering");
+    // SIGKILL: nothing in it gets to say good-bye.
+    child.kill().unwrap();
+    child.wait().unwrap();
+
+    let mut desk = Desk::over(root.path(), vec2(1200.0, 800.0));
+    assert!(desk.has("Unsaved work was found"));
+    desk.click("Recover shot.kinora.json");
+    let region = desk.state().item().unwrap().regions()[0].clone();
+    assert_eq!((region.prompt.as_str(), region.magnitude), ("drift left", 0.25.into()));
+    let job = desk.state().runner.look(|queue, _| queue.jobs()[0].clone());
+    assert_eq!(job.phase, Phase::Interrupted, "the render is known and can go on");
+    desk.click("Jobs");
+    assert!(desk.has("Interrupted") && desk.has("Go on with Shot"));
+}

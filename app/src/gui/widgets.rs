@@ -1,0 +1,10 @@
+//! The controls every panel is made of. Each carries a name for screen readers, which is also
+//! what tests find it by.
+
+mod button;
+mod field;
+mod layout;
+
+pub(crate) use button::{Tone, button, icon_button, icon_text, tool_button, wide_button};
+pub(crate) use field::{choice, number, segmented, slider, text_field};
+pub(crate) use layout::{badge, caption, card, empty, muted, progress, rule, section, shortened};
