@@ -351,6 +351,27 @@ fn sampling_is_chosen_by_the_document_and_checked() {
     }
 }
 
+#[test]
+fn keyframes_are_followed_by_pia_and_refused_where_nothing_reads_them() {
+    let bench = Bench::new();
+    tiny_sd::write_model(&bench.shots().join("pia-like"), Kind::Pia);
+    tiny_sd::write_model(&bench.shots().join("plain"), Kind::AnimateDiff);
+    let keys = r#""magnitude": { "keys": [[0, 1], [0.25, 0]], "ease": "linear" }"#;
+    let pixels = |fields: &str| {
+        let report = bench.run(&format!(r#""model": "pia-like", "working_size": 64, {fields}"#));
+        report.outputs["file"].pixels.clone()
+    };
+    let keyed = pixels(keys);
+    assert_ne!(keyed, pixels(r#""magnitude": 0"#));
+    assert_ne!(keyed, pixels(r#""magnitude": 1"#));
+    let error = bench.refused(&format!(r#""model": "plain", {keys}"#));
+    assert_eq!(
+        (error.class(), error.first().field().as_str()),
+        (ErrorClass::BadInput, "nodes.shot.magnitude")
+    );
+    assert!(error.to_string().contains("no control for how far"), "{error}");
+}
+
 struct StopAt(CancelToken, usize);
 
 impl Progress for StopAt {
