@@ -163,6 +163,19 @@ fn a_folder_beside_the_document_renders_and_is_named_in_the_receipt() {
     let text = std::fs::read_to_string(receipt_path(&written.path)).unwrap();
     assert!(!text.contains(bench.dir.path().to_str().unwrap()), "no paths of this machine");
 
+    // The kernels that ran, also told by a receipt whose clip came from the cache.
+    let kernels =
+        |receipt: &Receipt| receipt.nodes.iter().find(|node| node.node == "shot").unwrap().kernels.clone();
+    let isa = kinora_kernels::Isa::current().name();
+    for kernel in ["attention short", "attention flash", "linear packed", "conv2d packed", "group_norm fused"]
+    {
+        assert!(kernels(&receipt).contains(&format!("{kernel} {isa}")), "{kernel}: {:?}", kernels(&receipt));
+    }
+    assert!(receipt.threads >= 1);
+    let again = bench.run(r#""model": "models/tiny", "working_size": 64"#);
+    assert!(again.nodes.iter().any(|node| node.node == "shot" && node.cached));
+    assert_eq!(kernels(&Receipt::read(&receipt_path(&written.path)).unwrap()), kernels(&receipt));
+
     // The same weights elsewhere are the same model; other weights are not.
     let before = bench.key(r#""model": "models/tiny", "working_size": 64"#);
     tiny_sd::write_model(&bench.shots().join("again"), Kind::AnimateDiff);
