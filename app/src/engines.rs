@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{DType, Device, Tensor};
+use kinora_kernels::Isa;
 use kinora_pipeline::control::click::{BoxPrompt, CandidateKind, ClickCut, ClickPoint, MaskCandidate};
 use kinora_pipeline::control::mask;
 use kinora_pipeline::control::salient::{Saliency, SaliencyError};
@@ -146,6 +147,11 @@ impl Engines for Machinery {
     }
 
     fn numeric_path(&self) -> String {
-        if self.device.is_cpu() { "cpu f32".to_owned() } else { format!("{:?} f32", self.device.location()) }
+        // Instruction sets round differently, threads do not.
+        if self.device.is_cpu() {
+            format!("cpu f32 {}", Isa::current().name())
+        } else {
+            format!("{:?} f32", self.device.location())
+        }
     }
 }

@@ -99,7 +99,15 @@ fn a_document_renders_with_an_installed_checkpoint_and_verifies() {
     );
     let place = bench.path("shots/out/frames.receipt.json");
     assert_eq!(weights_of(&receipt(&place)).len(), 64);
-    done(&bench.kinora(&["verify", place.to_str().unwrap()]));
+    let isa = kinora_kernels::Isa::current().name();
+    assert_eq!(receipt(&place)["numeric"], format!("cpu f32 {isa}"));
+    let verified = bench.kinora(&["verify", place.to_str().unwrap()]);
+    done(&verified);
+    assert!(
+        said(&verified).contains("kernels of shot") && !said(&verified).contains("DIFFERENT"),
+        "{}",
+        said(&verified)
+    );
 
     let plan = bench.kinora(&["validate", "shot.kinora.json", "--json"]);
     done(&plan);

@@ -8,7 +8,8 @@ use crate::cpu::attention::{Operand, Problem, Visible, run};
 use crate::cpu::view::{Guard, ours, single, tensor};
 use crate::cpu::{Isa, output, threads};
 use crate::error::{KernelError, Result};
-use crate::plan::{AttentionShape, Target, plan_attention};
+use crate::plan::{AttentionKernel, AttentionShape, Target, plan_attention};
+use crate::used::note;
 
 /// Which keys a query may see.
 #[derive(Debug, Clone)]
@@ -102,6 +103,7 @@ fn compute(
     let (out, lse) = if ours(q) && ours(k) && ours(v) {
         on_cpu(&q5, &k5, &v5, spec, &dims, want_lse)?
     } else {
+        note("attention", AttentionKernel::Composed.name(), None);
         composed::attention(&q5, &k5, &v5, spec, &dims, want_lse)?
     };
     // [batch, queries, inner, heads, dim] to the caller's order.
@@ -190,6 +192,8 @@ fn on_cpu(
     let bias_guard = bias.as_ref().map(Guard::strided);
     let isa = Isa::current();
     let shape = AttentionShape { problems: outer, queries: dims.queries, keys: dims.keys, dim: dims.dim };
+    let plan = plan_attention(shape, Target::Cpu { isa, threads: threads() });
+    note("attention", plan.kernel.name(), Some(isa));
     let visible = match (&spec.mask, &bias, &bias_guard) {
         (Mask::Causal, ..) => Visible::Causal,
         (Mask::Lengths(lengths), ..) => Visible::Lengths(lengths),
@@ -215,7 +219,7 @@ fn on_cpu(
                 dim: dims.dim,
                 scale: spec.scale as f32,
                 visible,
-                plan: plan_attention(shape, Target::Cpu { isa, threads: threads() }),
+                plan,
                 out,
                 lse: lse_at,
             };

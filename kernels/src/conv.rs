@@ -12,6 +12,7 @@ use crate::cpu::{Isa, output};
 use crate::error::{KernelError, Result};
 use crate::linear::{bias_values, check_residual, finish, fused_output, unsupported};
 use crate::pointwise::Activation;
+use crate::used::note;
 
 /// A 2-D convolution with square stride and zero padding.
 ///
@@ -82,6 +83,7 @@ impl Conv2d {
         check_residual("conv2d", residual, &dims)?;
         match &self.body {
             Body::Packed { weight, bias, .. } if ours(x) => {
+                note("conv2d", "packed", Some(Isa::current()));
                 let input = single(&x.contiguous()?)?;
                 let guard = Guard::new(&input)?;
                 let source = Patches {
@@ -108,6 +110,7 @@ impl Conv2d {
             }
             Body::Packed { .. } => Err(unsupported("conv2d", x)),
             Body::Generic { weight, bias } => {
+                note("conv2d", "composed", None);
                 let nchw = x.permute((0, 3, 1, 2))?.contiguous()?;
                 let y = nchw.conv2d(weight, self.padding, self.stride, 1, 1)?;
                 let y = y.permute((0, 2, 3, 1))?.contiguous()?;
@@ -132,6 +135,7 @@ impl Conv2d {
         else {
             return self.forward(&upsample_nearest2x(x)?);
         };
+        note("conv2d", "upsampled", Some(Isa::current()));
         let phases = phases.get_or_init(|| [0, 1, 2, 3].map(|phase| self.phase_weight(weight, phase)));
         let input = single(&x.contiguous()?)?;
         let guard = Guard::new(&input)?;
@@ -190,6 +194,7 @@ impl Conv2d {
 /// Doubles height and width of `[n, height, width, channels]` by repeating pixels.
 pub fn upsample_nearest2x(x: &Tensor) -> Result<Tensor> {
     let (n, h, w, c) = x.dims4()?;
+    note("upsample", "nearest", ours(x).then(Isa::current));
     if !ours(x) {
         let x = x.reshape((n, h, 1, w, 1, c))?.broadcast_as((n, h, 2, w, 2, c))?;
         return Ok(x.reshape((n, 2 * h, 2 * w, c))?);

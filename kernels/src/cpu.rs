@@ -48,6 +48,15 @@ impl Isa {
         [Self::Portable, Self::Avx2, Self::Avx512].into_iter().filter(|isa| isa.supported()).collect()
     }
 
+    /// Name in receipts and numeric paths.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Portable => "portable",
+            Self::Avx2 => "avx2",
+            Self::Avx512 => "avx512",
+        }
+    }
+
     fn supported(self) -> bool {
         match self {
             Self::Portable => true,
@@ -147,8 +156,8 @@ pub(crate) fn for_each(count: usize, work: usize, task: impl Fn(usize) + Sync + 
     }
 }
 
-/// Threads the pool has.
-pub(crate) fn threads() -> usize {
+/// Threads the kernels share their work over.
+pub fn threads() -> usize {
     rayon::current_num_threads().max(1)
 }
 

@@ -18,12 +18,14 @@ mod norm;
 mod plan;
 #[allow(unsafe_code)]
 mod pointwise;
+mod used;
 
 pub use attention::{AttentionSpec, Mask, Precision, attention, attention_with_lse};
 pub use conv::{Conv2d, upsample_nearest2x};
-pub use cpu::{Isa, with_isa, with_poisoned_outputs};
+pub use cpu::{Isa, threads, with_isa, with_poisoned_outputs};
 pub use error::{KernelError, Result};
 pub use linear::Linear;
 pub use norm::{GroupNorm, LayerNorm};
 pub use plan::{AttentionKernel, AttentionPlan, AttentionShape, Target, plan_attention};
 pub use pointwise::{Activation, geglu};
+pub use used::{KernelUse, observed, observed_so_far};

@@ -10,6 +10,7 @@ use crate::cpu::view::{Guard, ours, single, tensor};
 use crate::cpu::{Isa, output};
 use crate::error::{KernelError, Result};
 use crate::pointwise::Activation;
+use crate::used::note;
 
 /// `x Wᵀ + b` over the last dimension; also serves as a 1×1 convolution of channels-last data.
 ///
@@ -72,6 +73,7 @@ impl Linear {
         check_residual("linear", residual, &dims)?;
         match &self.body {
             Body::Packed { weight, bias } if ours(x) => {
+                note("linear", "packed", Some(Isa::current()));
                 let input = single(&x.contiguous()?)?;
                 let guard = Guard::new(&input)?;
                 let source = Plain { data: guard.values()?, depth: self.inner, columns: self.out };
@@ -84,6 +86,7 @@ impl Linear {
             }
             Body::Packed { .. } => Err(unsupported("linear", x)),
             Body::Generic { weight, bias } => {
+                note("linear", "composed", None);
                 let y = x.contiguous()?.reshape((rows, self.inner))?.matmul(&weight.t()?)?;
                 let y = match bias {
                     Some(bias) => y.broadcast_add(bias)?,

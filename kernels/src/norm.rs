@@ -7,6 +7,7 @@ use crate::cpu::view::{Guard, ours, single, tensor};
 use crate::cpu::{Isa, output};
 use crate::error::{KernelError, Result};
 use crate::pointwise::Activation;
+use crate::used::note;
 
 /// Normalises groups of neighbouring channels of channels-last data.
 #[derive(Debug, Clone)]
@@ -74,9 +75,11 @@ impl GroupNorm {
         }
         let points: usize = dims[1..dims.len() - 1].iter().product();
         if ours(x) && ours(&self.weight) && ours(&self.bias) {
+            note("group_norm", "fused", Some(Isa::current()));
             let values = self.on_cpu(x, film, (n, points, channels), activation)?;
             return tensor(values, &dims, x);
         }
+        note("group_norm", "composed", None);
         let grouped = x.contiguous()?.reshape((n, points, self.groups, channels / self.groups))?;
         let mean = grouped.mean_keepdim((1, 3))?;
         let centred = grouped.broadcast_sub(&mean)?;
@@ -145,6 +148,7 @@ impl LayerNorm {
             ));
         }
         if ours(x) && ours(&self.weight) && ours(&self.bias) {
+            note("layer_norm", "fused", Some(Isa::current()));
             let input = single(&x.contiguous()?)?;
             let guard = Guard::new(&input)?;
             let data = guard.values()?;
@@ -158,6 +162,7 @@ impl LayerNorm {
             };
             return tensor(values, x.dims(), x);
         }
+        note("layer_norm", "composed", None);
         let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
         let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
         let normed = centred.broadcast_div(&(variance + self.eps)?.sqrt()?)?;

@@ -6,6 +6,7 @@ use crate::cpu::pointwise::{activate_all, gated};
 use crate::cpu::view::{Guard, ours, single, tensor};
 use crate::cpu::{Isa, output};
 use crate::error::{KernelError, Result};
+use crate::used::note;
 
 /// A function applied element by element.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,11 +24,22 @@ pub enum Activation {
 }
 
 impl Activation {
+    fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Silu => "silu",
+            Self::Relu => "relu",
+            Self::GeluErf => "gelu",
+            Self::QuickGelu => "quick_gelu",
+        }
+    }
+
     /// The activated tensor.
     pub fn apply(self, x: &Tensor) -> Result<Tensor> {
         if self == Self::None {
             return Ok(x.clone());
         }
+        note("activation", self.name(), ours(x).then(Isa::current));
         if ours(x) {
             let input = single(&x.contiguous()?)?;
             let guard = Guard::new(&input)?;
@@ -54,6 +66,7 @@ pub fn geglu(x: &Tensor) -> Result<Tensor> {
     };
     let half = last / 2;
     dims.push(half);
+    note("geglu", if ours(x) { "fused" } else { "composed" }, ours(x).then(Isa::current));
     if ours(x) {
         let input = single(&x.contiguous()?)?;
         let guard = Guard::new(&input)?;

@@ -160,13 +160,42 @@ fn the_motion_field_matches() {
         let phases: Vec<f64> = flat(&t["in.s"].get(item).unwrap()).into_iter().map(f64::from).collect();
         let pooled = t["in.pooled"].get(item).unwrap().unsqueeze(0).unwrap();
         let magnitude = f64::from(flat(&t["in.magnitude"])[item]);
-        let motion = net.predict(&raster(&t["in.mask"], item), &pooled, magnitude, &phases).unwrap();
+        let motion = net
+            .predict(&raster(&t["in.mask"], item), &pooled, &vec![magnitude; phases.len()], &phases)
+            .unwrap();
         let got: Vec<f32> =
             motion.frames.iter().flat_map(|f| points.iter().flat_map(|p| f.at(p[0], p[1]))).collect();
         assert_close("displacement", &got, &flat(&t["out.displacement"].get(item).unwrap()));
         let logit = flat(&t["out.gate"])[item];
         assert!((motion.gate - 1.0 / (1.0 + (-logit).exp())).abs() < 1e-5);
     }
+}
+
+#[test]
+fn a_magnitude_that_changes_gives_each_frame_the_field_of_a_constant_one() {
+    let t = fixture("field.safetensors");
+    let net = MotionField::new(&config::<FieldConfig>("field.safetensors"), weights(&t)).unwrap();
+    let pooled = t["in.pooled"].get(0).unwrap().unsqueeze(0).unwrap();
+    let mask = raster(&t["in.mask"], 0);
+    let phases = [0.0, 0.25, 0.5, 0.75, 1.0];
+    let magnitudes = [0.9, 0.0, 0.3, 1.0, 0.55];
+    let keyed = net.predict(&mask, &pooled, &magnitudes, &phases).unwrap();
+    let points = [(0.0, 0.0), (0.4, -0.3), (-0.8, 0.7), (0.15, 0.05)];
+    let mut moved = 0;
+    for (frame, &magnitude) in magnitudes.iter().enumerate() {
+        let constant = net.predict(&mask, &pooled, &[magnitude; 5], &phases).unwrap();
+        for (x, y) in points {
+            let (got, want) = (keyed.frames[frame].at(x, y), constant.frames[frame].at(x, y));
+            assert!(
+                (got[0] - want[0]).abs() < 1e-6 && (got[1] - want[1]).abs() < 1e-6,
+                "{frame}: {got:?} {want:?}"
+            );
+            moved += usize::from(got[0].hypot(got[1]) > 1e-3);
+        }
+        assert_eq!(keyed.gate, constant.gate);
+    }
+    assert!(moved >= 8, "the fixture's field moves things");
+    assert_eq!(keyed.frames[1].at(0.1, 0.1), [0.0, 0.0], "no magnitude, no motion");
 }
 
 #[test]

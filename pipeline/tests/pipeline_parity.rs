@@ -177,7 +177,7 @@ fn job() -> ClickAnimation {
         regions: vec![Region {
             mask: Mask::new(width, height, alpha).unwrap(),
             prompt: "drift to the left".to_owned(),
-            magnitude: 0.6,
+            magnitude: 0.6.into(),
         }],
         frames: 4,
         ease: Ease::Linear,

@@ -163,6 +163,19 @@ fn a_folder_beside_the_document_renders_and_is_named_in_the_receipt() {
     let text = std::fs::read_to_string(receipt_path(&written.path)).unwrap();
     assert!(!text.contains(bench.dir.path().to_str().unwrap()), "no paths of this machine");
 
+    // The kernels that ran, also told by a receipt whose clip came from the cache.
+    let kernels =
+        |receipt: &Receipt| receipt.nodes.iter().find(|node| node.node == "shot").unwrap().kernels.clone();
+    let isa = kinora_kernels::Isa::current().name();
+    for kernel in ["attention short", "attention flash", "linear packed", "conv2d packed", "group_norm fused"]
+    {
+        assert!(kernels(&receipt).contains(&format!("{kernel} {isa}")), "{kernel}: {:?}", kernels(&receipt));
+    }
+    assert!(receipt.threads >= 1);
+    let again = bench.run(r#""model": "models/tiny", "working_size": 64"#);
+    assert!(again.nodes.iter().any(|node| node.node == "shot" && node.cached));
+    assert_eq!(kernels(&Receipt::read(&receipt_path(&written.path)).unwrap()), kernels(&receipt));
+
     // The same weights elsewhere are the same model; other weights are not.
     let before = bench.key(r#""model": "models/tiny", "working_size": 64"#);
     tiny_sd::write_model(&bench.shots().join("again"), Kind::AnimateDiff);
@@ -349,6 +362,27 @@ fn sampling_is_chosen_by_the_document_and_checked() {
         let error = Document::parse(&document(fields), "x").unwrap_err();
         assert_eq!(error.first().field(), field, "{error}");
     }
+}
+
+#[test]
+fn keyframes_are_followed_by_pia_and_refused_where_nothing_reads_them() {
+    let bench = Bench::new();
+    tiny_sd::write_model(&bench.shots().join("pia-like"), Kind::Pia);
+    tiny_sd::write_model(&bench.shots().join("plain"), Kind::AnimateDiff);
+    let keys = r#""magnitude": { "keys": [[0, 1], [0.25, 0]], "ease": "linear" }"#;
+    let pixels = |fields: &str| {
+        let report = bench.run(&format!(r#""model": "pia-like", "working_size": 64, {fields}"#));
+        report.outputs["file"].pixels.clone()
+    };
+    let keyed = pixels(keys);
+    assert_ne!(keyed, pixels(r#""magnitude": 0"#));
+    assert_ne!(keyed, pixels(r#""magnitude": 1"#));
+    let error = bench.refused(&format!(r#""model": "plain", {keys}"#));
+    assert_eq!(
+        (error.class(), error.first().field().as_str()),
+        (ErrorClass::BadInput, "nodes.shot.magnitude")
+    );
+    assert!(error.to_string().contains("no control for how far"), "{error}");
 }
 
 struct StopAt(CancelToken, usize);

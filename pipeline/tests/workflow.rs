@@ -253,8 +253,17 @@ fn animations_are_checked_before_anything_runs() {
         (r#""mask": "@m", "prompt": "up", "magnitude": "NaN""#, "numbers must be finite"),
         (r#""mask": "@m", "prompt": "up", "magnitude": { "keys": [[0, 2]] }"#, "magnitude.keys[0][1]"),
         (
-            r#""mask": "@m", "prompt": "up", "magnitude": { "keys": [[0, 0.5]] }"#,
-            "one magnitude for the whole clip",
+            r#""mask": "@m", "prompt": "up", "magnitude": { "keys": [[0, 0.5], [2, 1], [2, 0]] }"#,
+            "nodes.n.magnitude.keys[2][0] (line 4): expected a time after that of the key before",
+        ),
+        (
+            r#""regions": [{ "mask": "@m", "prompt": "up", "magnitude": { "keys": [[0, 0.5], [-1, 1]] } }]"#,
+            "nodes.n.regions[0].magnitude.keys[1][0]",
+        ),
+        (r#""mask": "@m", "prompt": "up", "magnitude": { "keys": [] }"#, "a list of 1 to 4096"),
+        (
+            r#""mask": "@m", "prompt": "up", "magnitude": { "keys": [[0, 1]], "ease": "bounce" }"#,
+            "\"smooth\"",
         ),
         (r#""mask": "@m", "prompt": "up", "frames": 100000"#, "a whole number from 2 to 1024"),
         (

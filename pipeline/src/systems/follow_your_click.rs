@@ -10,6 +10,7 @@ pub mod detail;
 pub mod embedded;
 pub mod eval;
 pub mod guide;
+mod magnitude;
 pub mod motions;
 mod open;
 pub mod public;
@@ -21,4 +22,5 @@ pub use animation::{
     frame_phases,
 };
 pub use choice::{MAX_GUIDANCE, Sampler, SamplingChoice, WORKING_SIZES};
+pub use magnitude::Magnitude;
 pub use open::Models;

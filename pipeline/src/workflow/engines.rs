@@ -37,6 +37,6 @@ pub trait Engines: Send + Sync {
     /// `feather` pixels.
     fn refine(&self, mask: Mask, dilate: f64, feather: f64) -> Result<Mask, RunError>;
 
-    /// The device and arithmetic in use, such as "cpu f32"; part of cache keys and receipts.
+    /// The device and arithmetic in use, such as "cpu f32 avx512"; part of cache keys and receipts.
     fn numeric_path(&self) -> String;
 }

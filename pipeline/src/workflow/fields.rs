@@ -139,6 +139,12 @@ pub struct Keyframes {
 }
 
 impl Keyframes {
+    /// The index of the first key that does not come after the one before it.
+    pub fn out_of_order(&self) -> Option<usize> {
+        let rising = |pair: &[(f64, f64)]| matches!(pair, [(before, _), (after, _)] if before < after);
+        self.keys.windows(2).position(|pair| !rising(pair)).map(|index| index + 1)
+    }
+
     /// The value at `t` seconds; held before the first key and after the last.
     pub fn at(&self, t: f64) -> f64 {
         let after = self.keys.partition_point(|&(time, _)| time <= t);
@@ -243,5 +249,8 @@ mod tests {
         assert_eq!(at(&keys), [0.0, 8.0 * 0.15625, 4.0, 6.0, 4.0]);
         keys.ease = KeyEase::Step;
         assert_eq!(at(&keys), [0.0, 0.0, 0.0, 8.0, 4.0]);
+        assert_eq!(keys.out_of_order(), None);
+        keys.keys[2].0 = 3.0;
+        assert_eq!(keys.out_of_order(), Some(2));
     }
 }

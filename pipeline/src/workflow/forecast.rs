@@ -138,7 +138,7 @@ fn gigaflop_per_second() -> f64 {
         kinora_kernels::Isa::Avx2 => 35.0,
         kinora_kernels::Isa::Portable => 15.0,
     };
-    thread * std::thread::available_parallelism().map_or(1.0, |threads| threads.get() as f64)
+    thread * kinora_kernels::threads() as f64
 }
 
 /// The name under which the cost of `work` of `op` is kept.

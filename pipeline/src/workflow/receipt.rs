@@ -23,8 +23,11 @@ pub struct Receipt {
     pub kinora: String,
     /// Operating system and processor family.
     pub platform: String,
-    /// Device and arithmetic.
+    /// Device and arithmetic; part of the nodes' keys.
     pub numeric: String,
+    /// Threads it ran with, for the times below; results do not depend on it.
+    #[serde(default)]
+    pub threads: usize,
     /// The output.
     pub output: ReceiptOutput,
     /// The node that wrote it.
@@ -77,6 +80,9 @@ pub struct ReceiptNode {
     /// Digest of its model's weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+    /// Kernels that made its result, in this run or the one that left it in the cache, as `attention flash avx512`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kernels: Vec<String>,
     /// What the user was told.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notices: Vec<String>,

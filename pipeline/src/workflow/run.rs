@@ -9,7 +9,7 @@ use super::forecast::Costs;
 use super::job::{Job, JobLock, JobState, NodeState};
 use super::plan::{Plan, PlanStep};
 use super::receipt::{Receipt, ReceiptNode, ReceiptOutput, receipt_path, relative};
-use super::value::{Value, Written};
+use super::value::{Value, Written, kernels_of};
 use crate::progress::{Event, Progress};
 use crate::store::atomic::sweep_stale;
 
@@ -85,6 +85,13 @@ pub fn run(plan: &Plan, context: &mut RunContext<'_>) -> Result<RunReport, RunEr
     Ok(runner.report)
 }
 
+/// What a node leaves for the receipt beside its value.
+#[derive(Default)]
+struct Made {
+    notices: Vec<String>,
+    kernels: Vec<String>,
+}
+
 struct Runner<'a, 'b> {
     plan: &'a Plan,
     context: &'a mut RunContext<'b>,
@@ -150,11 +157,11 @@ impl Runner<'_, '_> {
         let begun = self.context.clock.elapsed();
         self.job.nodes.insert(node.clone(), NodeState::Running { key: step.key.clone() });
         self.keep(JobState::Running)?;
-        let (value, cached, notices) = match self.known(step)? {
-            Some(value) => (value, true, vec![]),
+        let (value, cached, made) = match self.known(step)? {
+            Some((value, kernels)) => (value, true, Made { kernels, notices: vec![] }),
             None => {
-                let (value, notices) = self.make(step)?;
-                (value, false, notices)
+                let (value, made) = self.make(step)?;
+                (value, false, made)
             }
         };
         let seconds = (self.context.clock.elapsed() - begun).as_secs_f64();
@@ -170,7 +177,8 @@ impl Runner<'_, '_> {
             cached,
             file: step.file_digest.clone(),
             model: step.model_digest.clone(),
-            notices,
+            kernels: made.kernels,
+            notices: made.notices,
         });
         if let Value::File(written) = &value {
             self.report.outputs.insert(node.clone(), written.clone());
@@ -190,19 +198,21 @@ impl Runner<'_, '_> {
     }
 
     /// The step's result when it is there already.
-    fn known(&self, step: &PlanStep) -> Result<Option<Value>, RunError> {
+    fn known(&self, step: &PlanStep) -> Result<Option<(Value, Vec<String>)>, RunError> {
         if let Some(output) = &step.output {
             if !step.cached {
                 return Ok(None);
             }
             let receipt = Receipt::read(&receipt_path(output))?;
             let ReceiptOutput { bytes, blake3, frames, pixels, .. } = receipt.output;
-            return Ok(Some(Value::File(Written { path: output.clone(), bytes, blake3, frames, pixels })));
+            let written = Written { path: output.clone(), bytes, blake3, frames, pixels };
+            return Ok(Some((Value::File(written), vec![])));
         }
-        Ok(self.plan.options.cache.get(&step.key).and_then(|entry| Value::load(&entry)))
+        let entry = self.plan.options.cache.get(&step.key);
+        Ok(entry.and_then(|entry| Some((Value::load(&entry)?, kernels_of(&entry)))))
     }
 
-    fn make(&mut self, step: &PlanStep) -> Result<(Value, Vec<String>), RunError> {
+    fn make(&mut self, step: &PlanStep) -> Result<(Value, Made), RunError> {
         let plan = self.plan;
         let cache = &plan.options.cache;
         let mut inputs = BTreeMap::new();
@@ -228,13 +238,18 @@ impl Runner<'_, '_> {
             resume: plan.options.resume,
             notices: vec![],
         };
-        let value = step.op.get().run(&mut context)?;
-        let notices = context.notices;
-        if matches!(value, Value::Picture(_) | Value::Mask(_)) {
-            value.store(cache.create(&step.key)?)?;
-        }
+        let (value, kernels) = kinora_kernels::observed(|| {
+            let value = step.op.get().run(&mut context)?;
+            if matches!(value, Value::Picture(_) | Value::Mask(_)) {
+                value.store(cache.create(&step.key)?)?;
+            }
+            Ok::<_, RunError>(value)
+        });
+        let value = value?;
+        let kernels = kernels.iter().map(ToString::to_string).collect();
+        let made = Made { notices: context.notices, kernels };
         cache.drop_checkpoint(&step.key);
-        Ok((value, notices))
+        Ok((value, made))
     }
 
     /// The value of a node that ran before this one; made again when its cache entry was there at
@@ -279,6 +294,7 @@ impl Runner<'_, '_> {
                 cached: true,
                 file: step.file_digest.clone(),
                 model: step.model_digest.clone(),
+                kernels: self.plan.options.cache.get(&step.key).map(|e| kernels_of(&e)).unwrap_or_default(),
                 notices: vec![],
             })
             .collect();
@@ -289,6 +305,7 @@ impl Runner<'_, '_> {
             kinora: env!("CARGO_PKG_VERSION").to_owned(),
             platform: format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH),
             numeric: self.plan.numeric.clone(),
+            threads: kinora_kernels::threads(),
             output: ReceiptOutput {
                 name: written.path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
                 bytes: written.bytes,

@@ -68,6 +68,7 @@ enum Meta {
 const META: &str = "value.json";
 const PICTURE: &str = "picture.png";
 const MASK: &str = "mask.f32";
+const KERNELS: &str = "kernels.json";
 
 fn frame_name(index: usize) -> String {
     format!("{index:06}.png")
@@ -153,11 +154,24 @@ impl ClipWriter {
     }
 }
 
+/// The kind of value, and the kernels that have run for it, so that a later receipt can name them too.
 fn write_meta(draft: &Draft, meta: &Meta) -> Result<(), RunError> {
-    let path = draft.path().join(META);
-    let text = serde_json::to_vec(meta).map_err(|error| RunError::bug(error.to_string()))?;
+    let kernels: Vec<String> = kinora_kernels::observed_so_far().iter().map(ToString::to_string).collect();
+    write_json(draft, KERNELS, &kernels)?;
+    write_json(draft, META, meta)
+}
+
+fn write_json(draft: &Draft, name: &str, value: &impl Serialize) -> Result<(), RunError> {
+    let path = draft.path().join(name);
+    let text = serde_json::to_vec(value).map_err(|error| RunError::bug(error.to_string()))?;
     std::fs::write(&path, text).map_err(|source| AtomicError::from_io("write", &path, source))?;
     Ok(())
+}
+
+/// The kernels that made the value of an entry; none where none were needed or nobody noted them.
+pub(super) fn kernels_of(entry: &Entry) -> Vec<String> {
+    let noted = std::fs::read(entry.path().join(KERNELS)).ok();
+    noted.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
 }
 
 impl Value {

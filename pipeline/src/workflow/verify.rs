@@ -109,6 +109,11 @@ pub fn verify(
         ),
     ];
     for before in &receipt.nodes {
+        let ran = report.nodes.iter().find(|node| node.node == before.node && !node.cached);
+        if let Some(now) = ran.filter(|_| !before.kernels.is_empty()) {
+            let what = format!("kernels of {}", before.node);
+            surroundings.push(compare(&what, &before.kernels.join(", "), now.kernels.join(", ")));
+        }
         let Some(step) = plan.steps().iter().find(|step| step.node == before.node) else { continue };
         for (what, before_digest, now) in
             [("input of", &before.file, &step.file_digest), ("weights of", &before.model, &step.model_digest)]

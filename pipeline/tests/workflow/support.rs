@@ -92,7 +92,7 @@ impl Animator for Shifter {
         for frame in 0..job.frames {
             let mut picture = job.photo.clone();
             for region in &job.regions {
-                let shift = (frame as f64 * region.magnitude * 4.0) as usize;
+                let shift = (frame as f64 * region.magnitude.at(frame) * 4.0) as usize;
                 for y in 0..height {
                     for x in 0..width {
                         if region.mask.alpha()[y * width + x] > 0.5 {

@@ -124,9 +124,16 @@ impl MotionField {
         })
     }
 
-    /// `mask` is one channel in the picture's aspect; `pooled` is `[1, text_dim]`; `magnitude` is
-    /// 0..=1; `phases` has the motion's phase, 0..=1, of each frame.
-    pub fn predict(&self, mask: &Raster, pooled: &Tensor, magnitude: f64, phases: &[f64]) -> Result<Motion> {
+    /// `mask` is one channel in the picture's aspect; `pooled` is `[1, text_dim]`; `magnitudes` and
+    /// `phases` have the magnitude and the motion's phase, both 0..=1, of each frame; frames without one of the two
+    /// are left out.
+    pub fn predict(
+        &self,
+        mask: &Raster,
+        pooled: &Tensor,
+        magnitudes: &[f64],
+        phases: &[f64],
+    ) -> Result<Motion> {
         let shape = Shape::of(mask);
         let geometry = Tensor::new(&[[shape.r, shape.sx, shape.sy]], &self.device)?;
         let e = self.cond_1.forward(&Tensor::cat(&[pooled, &geometry], 1)?)?.silu()?;
@@ -145,9 +152,9 @@ impl MotionField {
         }
         let free = self.conv_out.forward(&x.silu()?)?.reshape((NUM_TIME, 2 * GRID * GRID))?;
 
-        let times: Vec<f32> =
-            phases.iter().flat_map(|&s| time_functions(s as f32, magnitude as f32)).collect();
-        let times = Tensor::from_vec(times, (phases.len(), NUM_TIME), &self.device)?;
+        let moments = phases.iter().zip(magnitudes);
+        let times: Vec<f32> = moments.flat_map(|(&s, &m)| time_functions(s as f32, m as f32)).collect();
+        let times = Tensor::from_vec(times, (phases.len().min(magnitudes.len()), NUM_TIME), &self.device)?;
         let coefficients: Vec<Vec<f32>> = times.matmul(&weights)?.to_vec2()?;
         let free: Vec<Vec<f32>> = (times.matmul(&free)? * 0.1)?.to_vec2()?;
         let frames = coefficients

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::choice::SamplingChoice;
+use super::magnitude::Magnitude;
 use crate::media::{Mask, Picture};
 use crate::progress::Progress;
 
@@ -14,7 +15,7 @@ pub struct Region {
     /// How it moves, e.g. "drift to the left". Not empty.
     pub prompt: String,
     /// How far it moves, 0..=1 of the largest motion the model was trained for.
-    pub magnitude: f64,
+    pub magnitude: Magnitude,
 }
 
 /// How the motion runs over the clip.
@@ -165,6 +166,12 @@ pub enum AnimateError {
     /// A magnitude that is not a number in 0..=1.
     #[error("region {index}: expected a magnitude from 0 to 1, got {got}")]
     Magnitude { index: usize, got: f64 },
+    /// Magnitudes for another number of frames.
+    #[error("region {index}: expected a magnitude for each of {expected} frames, got {got}")]
+    MagnitudeFrames { index: usize, expected: usize, got: usize },
+    /// A magnitude that changes over the clip, for a model that cannot follow it.
+    #[error("region {index}: expected one magnitude for the whole clip, got keyframes; {model} {reason}")]
+    KeyedMagnitude { index: usize, model: String, reason: &'static str },
     /// More or fewer frames than the motion modules were trained for.
     #[error(
         "{model} makes 2 to {max} frames, got {got}; render fewer frames, or repeat the clip with ease \"loop\""
@@ -287,9 +294,7 @@ pub(super) fn validate(model: &str, max_frames: usize, job: &ClickAnimation) -> 
         if region.prompt.trim().is_empty() {
             return Err(AnimateError::EmptyPrompt { index });
         }
-        if !(0.0..=1.0).contains(&region.magnitude) {
-            return Err(AnimateError::Magnitude { index, got: region.magnitude });
-        }
+        region.magnitude.check(index, job.frames)?;
     }
     Ok(())
 }
@@ -302,7 +307,7 @@ mod tests {
         let mask = Mask::new(4, 2, vec![0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]).unwrap();
         ClickAnimation {
             photo: Picture::new(4, 2, vec![0; 24]).unwrap(),
-            regions: vec![Region { mask, prompt: "drift left".into(), magnitude: 0.5 }],
+            regions: vec![Region { mask, prompt: "drift left".into(), magnitude: 0.5.into() }],
             frames: 16,
             ease: Ease::Linear,
             seed: 0,
@@ -341,8 +346,8 @@ mod tests {
         assert!(refused(|job| job.frames = 1).contains("got 1"));
         assert!(refused(|job| job.steps = Some(0)).contains("got 0"));
         assert!(refused(|job| job.regions[0].prompt = " \n".into()).contains("prompt is empty"));
-        assert!(refused(|job| job.regions[0].magnitude = 1.5).contains("from 0 to 1, got 1.5"));
-        assert!(refused(|job| job.regions[0].magnitude = f64::NAN).contains("got NaN"));
+        assert!(refused(|job| job.regions[0].magnitude = 1.5.into()).contains("from 0 to 1, got 1.5"));
+        assert!(refused(|job| job.regions[0].magnitude = f64::NAN.into()).contains("got NaN"));
         assert!(refused(|job| job.regions[0].mask.alpha_mut().fill(0.0)).contains("covers no pixel"));
         assert!(
             refused(|job| job.regions[0].mask = Mask::new(1, 1, vec![1.0]).unwrap())

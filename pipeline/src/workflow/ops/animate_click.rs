@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{CLIP_PORTS, Checks, Input, MASK, NUMBER, NodeOp, PICTURE};
 use crate::media::{Mask, Picture};
 use crate::systems::follow_your_click::{
-    AnimateError, Animator, ClickAnimation, Ease, Hooks, JobSize, Region, Sampler, SamplingChoice,
+    AnimateError, Animator, ClickAnimation, Ease, Hooks, JobSize, Magnitude, Region, Sampler, SamplingChoice,
 };
 use crate::workflow::context::{NodeContext, RunError};
 use crate::workflow::error::{FieldPath, Finding, ProblemKind, Segment};
@@ -30,7 +30,8 @@ pub struct AnimateClick {
     /// How it moves, in a few words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompt: Option<String>,
-    /// How far it moves, of the largest motion the model knows.
+    /// How far it moves, of the largest motion the model knows. Keyframes scale the motion frame by frame; `ease` and
+    /// they multiply.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("minimum" = 0, "maximum" = 1))]
     pub magnitude: Option<Number>,
@@ -103,7 +104,7 @@ pub struct RegionSpec {
     pub mask: Link,
     /// How it moves, in a few words.
     pub prompt: String,
-    /// How far it moves, of the largest motion the model knows.
+    /// How far it moves, of the largest motion the model knows; may be keyframes.
     #[serde(default = "magnitude")]
     #[schemars(extend("minimum" = 0, "maximum" = 1))]
     pub magnitude: Number,
@@ -180,43 +181,58 @@ impl AnimateClick {
         single.chain(many).collect()
     }
 
+    /// The magnitude of every region with the field it stands in.
+    fn magnitudes(&self) -> Vec<(Vec<Segment>, Number)> {
+        let single = self
+            .prompt
+            .iter()
+            .map(|_| (vec![key("magnitude")], self.magnitude.clone().unwrap_or_else(magnitude)));
+        let many = self.regions.iter().enumerate().map(|(index, region)| {
+            (vec![key("regions"), Segment::Index(index), key("magnitude")], region.magnitude.clone())
+        });
+        single.chain(many).collect()
+    }
+
+    /// The number frame by frame; `linked` is what a link brought.
+    fn over_frames(&self, number: &Number, linked: Option<f64>) -> Magnitude {
+        let at = |frame: u32| number.at(f64::from(frame) / self.fps, linked);
+        match number {
+            Number::Keyed(_) => Magnitude::per_frame((0..self.frames).map(at).collect()),
+            _ => Magnitude::Constant(at(0)),
+        }
+    }
+
     fn magnitude_of(
         &self,
-        number: Option<&Number>,
-        field: &str,
+        at: &[Segment],
+        number: &Number,
         context: &NodeContext<'_>,
-    ) -> Result<f64, RunError> {
-        let default = magnitude();
-        let number = number.unwrap_or(&default);
-        let linked = number.link().map(|_| context.number_input(field)).transpose()?;
-        let value = number.at(0.0, linked);
-        if (0.0..=1.0).contains(&value) {
-            return Ok(value);
+    ) -> Result<Magnitude, RunError> {
+        let field = FieldPath(at.to_vec()).to_string();
+        let linked = number.link().map(|_| context.number_input(&field)).transpose()?;
+        let found = self.over_frames(number, linked);
+        match found.frames(self.frames as usize).into_iter().find(|value| !(0.0..=1.0).contains(value)) {
+            None => Ok(found),
+            Some(value) => {
+                Err(RunError::input(format!("{field}: expected a magnitude from 0 to 1, got {value}")))
+            }
         }
-        Err(RunError::input(format!("{field}: expected a magnitude from 0 to 1, got {value}")))
     }
 
     fn gather(&self, context: &NodeContext<'_>) -> Result<Vec<Region>, RunError> {
-        let mut regions = vec![];
-        if let (Some(_), Some(prompt)) = (&self.mask, &self.prompt) {
-            regions.push(Region {
-                mask: (*context.mask_input("mask")?).clone(),
-                prompt: prompt.clone(),
-                magnitude: self.magnitude_of(self.magnitude.as_ref(), "magnitude", context)?,
-            });
-        }
-        for (index, region) in self.regions.iter().enumerate() {
-            regions.push(Region {
-                mask: (*context.mask_input(&format!("regions[{index}].mask"))?).clone(),
-                prompt: region.prompt.clone(),
-                magnitude: self.magnitude_of(
-                    Some(&region.magnitude),
-                    &format!("regions[{index}].magnitude"),
-                    context,
-                )?,
-            });
-        }
-        Ok(regions)
+        let single = self.mask.iter().zip(&self.prompt).map(|(_, prompt)| ("mask".to_owned(), prompt));
+        let many = self.regions.iter().enumerate();
+        let many = many.map(|(index, region)| (format!("regions[{index}].mask"), &region.prompt));
+        let regions = single.chain(many).zip(self.magnitudes());
+        regions
+            .map(|((mask, prompt), (at, number))| {
+                Ok(Region {
+                    mask: (*context.mask_input(&mask)?).clone(),
+                    prompt: prompt.clone(),
+                    magnitude: self.magnitude_of(&at, &number, context)?,
+                })
+            })
+            .collect()
     }
 }
 
@@ -270,17 +286,12 @@ impl NodeOp for AnimateClick {
         for (at, prompt) in self.prompts() {
             checks.words(&at, prompt, EXAMPLE);
         }
-        let keyed = |number: &Number| matches!(number, Number::Keyed(_));
-        let refuse = |checks: &mut Checks<'_>, at: &[Segment]| {
-            let help = "use \"ease\" for the course of the motion";
-            checks.refuse(at, "one magnitude for the whole clip", "keyframes", Some(help));
-        };
-        if self.magnitude.as_ref().is_some_and(keyed) {
-            refuse(checks, &[key("magnitude")]);
-        }
-        for (index, region) in self.regions.iter().enumerate() {
-            if keyed(&region.magnitude) {
-                refuse(checks, &[key("regions"), Segment::Index(index), key("magnitude")]);
+        for (at, number) in self.magnitudes() {
+            let Number::Keyed(keys) = &number else { continue };
+            if let Some(index) = keys.out_of_order() {
+                let mut at = at;
+                at.extend([key("keys"), Segment::Index(index), Segment::Index(0)]);
+                checks.refuse(&at, "a time after that of the key before", "one that is not", None);
             }
         }
         if self.model.trim().is_empty() {
@@ -297,9 +308,15 @@ impl NodeOp for AnimateClick {
         let photo = Picture::new(1, 1, vec![128; 3]).ok()?;
         let mask = Mask::new(1, 1, vec![1.0]).ok()?;
         let prompts = self.prompts();
+        let magnitudes = self.magnitudes();
         let regions = prompts
             .iter()
-            .map(|(_, prompt)| Region { mask: mask.clone(), prompt: (*prompt).to_owned(), magnitude: 0.0 })
+            .zip(&magnitudes)
+            .map(|((_, prompt), (_, number))| Region {
+                mask: mask.clone(),
+                prompt: (*prompt).to_owned(),
+                magnitude: self.over_frames(number, Some(0.0)),
+            })
             .collect();
         let job = self.outline(photo, regions);
         let error = model.validate(&job).err()?;
@@ -328,6 +345,13 @@ impl NodeOp for AnimateClick {
             AnimateError::Steps { got } => {
                 Finding::new(ProblemKind::Range, at(&[key("steps")]), "1 to 1000 steps", got.to_string())
             }
+            AnimateError::KeyedMagnitude { index, model, reason } => Finding::new(
+                ProblemKind::Value,
+                magnitudes.get(*index).map(|(at, _)| FieldPath(at.clone())).unwrap_or_default(),
+                "one magnitude for the whole clip",
+                format!("keyframes, and {model} {reason}"),
+            )
+            .help("the embedded model and PIA follow keyframes"),
             AnimateError::Setting { field, expected, got } => {
                 Finding::new(ProblemKind::Value, at(&[key(field)]), expected, got)
             }

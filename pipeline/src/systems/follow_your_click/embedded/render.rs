@@ -171,7 +171,7 @@ impl Embedded {
                 let scale = longer / f64::from(job.photo.width().max(job.photo.height()));
                 let side = |v: u32| ((f64::from(v) * scale).round() as usize).max(1);
                 let mask = resized_mask(&region.mask, side(region.mask.width()), side(region.mask.height()));
-                self.field.predict(&mask, &phrase.pooled, region.magnitude, &phases)
+                self.field.predict(&mask, &phrase.pooled, &region.magnitude.frames(job.frames), &phases)
             })
             .collect::<Result<_, _>>()?;
 
@@ -320,7 +320,9 @@ impl Embedded {
         let maps = Tensor::from_vec(maps, (frames, h, w, 2), &self.device)?;
         let hidden: Vec<&Tensor> = phrases.iter().map(|p| &p.hidden).collect();
         let text = Tensor::cat(&hidden, 1)?;
-        let strength = job.regions.iter().map(|r| r.magnitude).sum::<f64>() / job.regions.len().max(1) as f64;
+        // One number for the clip: what its regions reach on average.
+        let reached = job.regions.iter().map(|region| region.magnitude.most()).sum::<f64>();
+        let strength = reached / job.regions.len().max(1) as f64;
         let strength = [strength * self.config.strength_scale];
 
         let options = FlowOptions {
@@ -377,7 +379,9 @@ impl Embedded {
         hash.update(&[u8::from(job.guide)]).update(format!("{:?} {}", job.ease, job.frames).as_bytes());
         for region in &job.regions {
             hash.update(&(region.prompt.len() as u64).to_le_bytes()).update(region.prompt.as_bytes());
-            hash.update(&region.magnitude.to_le_bytes());
+            for magnitude in region.magnitude.frames(job.frames) {
+                hash.update(&magnitude.to_le_bytes());
+            }
             for alpha in region.mask.alpha() {
                 hash.update(&alpha.to_le_bytes());
             }
@@ -433,6 +437,11 @@ impl Rendering {
             motion,
         };
         Some(compose(&decoded, &scene.frame(motions)))
+    }
+
+    /// Displacement of a region at a point of a frame, both in field units; `None` for a frame or region there is not.
+    pub fn displacement(&self, frame: usize, region: usize, x: f32, y: f32) -> Option<[f32; 2]> {
+        Some(self.motions.get(frame)?.get(region)?.at(x, y))
     }
 
     /// What warping alone gives at the network's size, holes filled smoothly: the baseline that

@@ -122,7 +122,7 @@ fn measure(model: &Embedded, case: &Case, steps: usize) -> Result<CaseResult, Ev
     let mask = Mask::new(side, side, case.mask.data.clone()).map_err(|_| lost())?;
     let job = ClickAnimation {
         photo,
-        regions: vec![Region { mask, prompt: case.prompt.clone(), magnitude: case.magnitude }],
+        regions: vec![Region { mask, prompt: case.prompt.clone(), magnitude: case.magnitude.into() }],
         frames: CLIP,
         ease: Ease::Linear,
         seed: 1,

@@ -27,10 +27,15 @@ const AFFINITY: [&[f64]; 3] = [
 
 /// PIA's curve for a magnitude of 0..=1, a third of the range for each of the three; a loop comes back to 1.
 pub fn pia_affinity(magnitude: f64, frames: usize, looped: bool) -> Vec<f64> {
+    (0..frames).map(|frame| affinity_at(magnitude, frame, frames, looped)).collect()
+}
+
+/// The number of one frame on the curve for a magnitude, so that the magnitude may change over the clip.
+pub(super) fn affinity_at(magnitude: f64, frame: usize, frames: usize, looped: bool) -> f64 {
     let curve = AFFINITY[((magnitude.clamp(0.0, 1.0) * 3.0) as usize).min(2)];
-    let at = |frame: usize| curve.get(frame).or(curve.last()).copied().unwrap_or(1.0);
     // Looped, a frame is as far from the first as the nearer end of the clip.
-    (0..frames).map(|frame| if looped { at(frame.min(frames - 1 - frame)) } else { at(frame) }).collect()
+    let frame = if looped { frame.min(frames.saturating_sub(frame + 1)) } else { frame };
+    curve.get(frame).or(curve.last()).copied().unwrap_or(1.0)
 }
 
 /// The channels `[frames, h, w, 1 + c]`, mask first; `None` for [`ConditionLayout::None`].

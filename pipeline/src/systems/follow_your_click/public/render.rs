@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Tensor};
 
-use super::condition::{ConditionLayout, image_channels, pia_affinity};
+use super::condition::{ConditionLayout, affinity_at, image_channels};
 use super::effort::{Extent, effort};
 use super::fit::{blended, resized, to_picture, to_tensor, working_size};
 use super::load::{Public, PublicParts};
@@ -174,7 +174,7 @@ impl Public {
         );
         hash.update(settings.as_bytes());
         for region in &job.regions {
-            hash.update(format!("{:?} {}", region.prompt, region.magnitude).as_bytes());
+            hash.update(format!("{:?} {:?}", region.prompt, region.magnitude).as_bytes());
             for alpha in region.mask.alpha() {
                 hash.update(&alpha.to_le_bytes());
             }
@@ -275,6 +275,15 @@ impl Animator for Public {
                 return Err(AnimateError::PromptTooLong { index, tokens, limit, model: self.name.clone() });
             }
         }
+        let keyed = job.regions.iter().position(|region| region.magnitude.is_keyed());
+        if let Some(index) = keyed.filter(|_| self.options.layout != ConditionLayout::Pia) {
+            let reason = if self.blueprint.unet.strength_embedding {
+                "reads one motion strength a clip"
+            } else {
+                "has no control for how far things move"
+            };
+            return Err(AnimateError::KeyedMagnitude { index, model: self.name.clone(), reason });
+        }
         let negative = job.sampling.negative_prompt.as_deref().unwrap_or_default();
         if let Some((tokens, limit)) = self.too_long(negative)? {
             return Err(AnimateError::Setting {
@@ -316,12 +325,22 @@ impl Animator for Public {
         self.check(hooks)?;
 
         let moving = moving_mask(job)?;
-        let magnitude = job.regions.iter().map(|region| region.magnitude).fold(0.0, f64::max);
-        let affinity = pia_affinity(magnitude, job.frames, job.ease == Ease::Loop);
+        let magnitude = job.regions.iter().map(|region| region.magnitude.most()).fold(0.0, f64::max);
+        let affinity: Vec<f64> = (0..job.frames)
+            .map(|frame| {
+                let here = job.regions.iter().map(|region| region.magnitude.at(frame)).fold(0.0, f64::max);
+                affinity_at(here, frame, job.frames, job.ease == Ease::Loop)
+            })
+            .collect();
         let mask = to_latent(&moving, w, h, LatentMode::Max);
         let image = image_channels(options.layout, &first, &mask, &affinity)?;
         if job.ease != Ease::Linear && options.layout != ConditionLayout::Pia {
             let message = format!("{} decides the course of the motion itself; ease is not used", self.name);
+            hooks.progress.event(Event::Notice { node: hooks.node.to_owned(), message });
+        }
+        if !self.blueprint.unet.strength_embedding && options.layout != ConditionLayout::Pia {
+            let message =
+                format!("{} has no control for how far things move; magnitude is not used", self.name);
             hooks.progress.event(Event::Notice { node: hooks.node.to_owned(), message });
         }
         let holds = options.pin_background || options.layout == ConditionLayout::None;
