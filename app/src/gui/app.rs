@@ -46,6 +46,12 @@ impl App {
         Self { state, layout, title: String::new() }
     }
 
+    /// Shows one panel alone.
+    #[cfg(test)]
+    pub(crate) fn only(&mut self, pane: Pane) {
+        self.layout = Tree::new_tabs(egui::Id::unique("panels"), vec![pane]);
+    }
+
     /// What happens without anything being drawn.
     fn tick(&mut self, ctx: &Context) {
         self.state.poll(ctx);
