@@ -39,7 +39,8 @@ impl Places {
     /// Everything below one folder.
     #[cfg(test)]
     pub(crate) fn below(root: &Path) -> Self {
-        let [config, state, cache, models] = ["config", "state", "cache", "models"].map(|name| root.join(name));
+        let [config, state, cache, models] =
+            ["config", "state", "cache", "models"].map(|name| root.join(name));
         Self { config, state, cache, models }
     }
 

@@ -354,7 +354,11 @@ fn tools(ui: &mut Ui, state: &mut State) {
         ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
             ui.spacing_mut().item_spacing.x = 2.0;
             ui.add_enabled_ui(state.item().is_some(), |ui| {
-                for command in [Command::ZoomPixels, Command::ZoomFit, Command::ZoomIn, Command::ZoomOut] {
+                if button(ui, None, "1:1", Tone::Quiet).on_hover_text(Command::ZoomPixels.tip(&ctx)).clicked()
+                {
+                    state.todo.push(Command::ZoomPixels);
+                }
+                for command in [Command::ZoomFit, Command::ZoomIn, Command::ZoomOut] {
                     let icon = command.entry().and_then(|entry| entry.icon).unwrap_or_default();
                     if icon_button(ui, icon, command.name()).clicked() {
                         state.todo.push(command);

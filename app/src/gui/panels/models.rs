@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use eframe::egui::{Align, Layout, Margin, RichText, ScrollArea, Ui};
+use eframe::egui::{Margin, RichText, ScrollArea, Ui};
 use kinora_pipeline::progress::{CancelToken, Event, Progress};
 use kinora_pipeline::store::hub::HubOptions;
 use kinora_pipeline::store::model_store::{ModelStatus, ModelStore, Presence};
@@ -132,8 +132,8 @@ fn answer(
                 cancel: token.clone(),
                 wake: Arc::clone(wake),
             };
-            let result =
-                store(root, offline).and_then(|store| store.pull(&id, &watch).map_err(|error| error.to_string()));
+            let result = store(root, offline)
+                .and_then(|store| store.pull(&id, &watch).map_err(|error| error.to_string()));
             *shown.lock().unwrap_or_else(PoisonError::into_inner) = None;
             if token.is_cancelled() {
                 return Answer::Said(
@@ -251,7 +251,7 @@ fn row(
             caption(ui, &mine.doing);
             progress(ui, mine.fraction, &format!("Fetching {id}"));
         }
-        ui.with_layout(Layout::left_to_right(Align::Center), |ui| {
+        ui.horizontal_wrapped(|ui| {
             ui.spacing_mut().item_spacing.x = 4.0;
             if mine.is_some() {
                 if button(ui, Some(icons::CIRCLE_STOP), &format!("Stop fetching {id}"), Tone::Plain).clicked()

@@ -139,7 +139,10 @@ fn jobs(state: &mut State) {
     let folder = state.project.as_ref().unwrap().folder();
     let endings = [
         ("Export rocket.mp4", Some(Ending::Done(vec!["/videos/rocket.mp4".into()]))),
-        ("Harbour", Some(Ending::Failed("thing (mask.click): the click selects nothing; click elsewhere".into()))),
+        (
+            "Harbour",
+            Some(Ending::Failed("thing (mask.click): the click selects nothing; click elsewhere".into())),
+        ),
         ("Cat", Some(Ending::Stopped)),
         ("Coffee", None),
     ];
