@@ -46,6 +46,12 @@ impl App {
         Self { state, layout, title: String::new() }
     }
 
+    /// Shows one panel alone.
+    #[cfg(test)]
+    pub(crate) fn only(&mut self, pane: Pane) {
+        self.layout = Tree::new_tabs(egui::Id::unique("panels"), vec![pane]);
+    }
+
     /// What happens without anything being drawn.
     fn tick(&mut self, ctx: &Context) {
         self.state.poll(ctx);
@@ -210,6 +216,7 @@ fn menu(ui: &mut Ui, state: &mut State) {
     let ctx = ui.ctx().clone();
     MenuBar::new().ui(ui, |ui| {
         ui.spacing_mut().item_spacing.x = 0.0;
+        ui.spacing_mut().button_padding = vec2(9.0, 4.0);
         for group in Group::ALL {
             ui.menu_button(group.name(), |ui| {
                 ui.set_min_width(240.0);
@@ -240,10 +247,13 @@ fn menu(ui: &mut Ui, state: &mut State) {
                 }
                 let dirty = state.project.as_ref().is_some_and(|project| project.is_dirty());
                 let tone = if dirty { Tone::Plain } else { Tone::Quiet };
-                if button(ui, Some(icons::SAVE), "Save", tone)
-                    .on_hover_text(Command::Save.tip(&ctx))
-                    .clicked()
-                {
+                // Where there is little room the words go first.
+                let save = if ui.available_width() > 90.0 {
+                    button(ui, Some(icons::SAVE), "Save", tone)
+                } else {
+                    icon_button(ui, icons::SAVE, "Save")
+                };
+                if save.on_hover_text(Command::Save.tip(&ctx)).clicked() {
                     state.todo.push(Command::Save);
                 }
             }

@@ -202,7 +202,7 @@ impl Command {
     /// Its usual keys, as this system writes them.
     pub(crate) fn keys_text(self, ctx: &Context) -> String {
         let first = self.entry().and_then(|entry| entry.keys.first());
-        first.map(|keys| ctx.format_shortcut(keys)).unwrap_or_default()
+        first.map(|keys| written(ctx, keys)).unwrap_or_default()
     }
 
     /// Its name with its keys, for tooltips.
@@ -239,6 +239,25 @@ pub(crate) fn pressed(ctx: &Context) -> Vec<Command> {
         }
     });
     found
+}
+
+/// Keys as this system writes them, signs as signs.
+pub(crate) fn written(ctx: &Context, keys: &KeyboardShortcut) -> String {
+    let text = ctx.format_shortcut(keys);
+    let signs = [
+        ("OpenBracket", "["),
+        ("CloseBracket", "]"),
+        ("Equals", "="),
+        ("Plus", "+"),
+        ("Minus", "-"),
+        ("Period", "."),
+        ("ArrowLeft", "←"),
+        ("ArrowRight", "→"),
+        ("Left", "←"),
+        ("Right", "→"),
+    ];
+    let sign = signs.iter().find_map(|(name, sign)| Some(format!("{}{sign}", text.strip_suffix(name)?)));
+    sign.unwrap_or(text)
 }
 
 fn works_controls(key: Key) -> bool {

@@ -97,6 +97,7 @@ impl State {
     /// Takes in what became of a job.
     pub(crate) fn job_ended(&mut self, news: News) {
         let title = news.job.title.clone();
+        self.outlooks.renew();
         match (&news.ending, &news.job.purpose) {
             (Ending::Done(_), Purpose::Take { shot }) => {
                 let Some(key) = news.key else { return };

@@ -78,8 +78,8 @@ pub(crate) fn usual() -> Tree<Pane> {
     let monitors = tiles.insert_horizontal_tile(vec![canvas, program]);
     let middle = tiles.insert_vertical_tile(vec![monitors, bottom]);
     let root = tiles.insert_horizontal_tile(vec![left, middle, right]);
-    share(&mut tiles, root, &[(left, 0.9), (middle, 4.4), (right, 1.2)]);
-    share(&mut tiles, middle, &[(monitors, 3.0), (bottom, 1.0)]);
+    share(&mut tiles, root, &[(left, 1.0), (middle, 4.2), (right, 1.6)]);
+    share(&mut tiles, middle, &[(monitors, 2.5), (bottom, 1.0)]);
     share(&mut tiles, monitors, &[(canvas, 1.15), (program, 1.0)]);
     Tree::new(Id::unique("panels"), root, tiles)
 }

@@ -22,6 +22,7 @@ use super::overlays::toasts::{Kind, Toasts};
 use super::panels::models::ModelsState;
 use super::samples::SamplePictures;
 use super::tasks::dialogs::Dialogs;
+use super::tasks::forecast::Outlooks;
 use super::tasks::masks::{MaskKey, MaskSource, Masking, Masks};
 use super::tasks::pictures::{Loading, PictureKey, Pictures};
 use super::tasks::player::Player;
@@ -148,6 +149,7 @@ fn fitting(ctx: &Context, image: &Arc<ColorImage>) -> eframe::egui::ImageData {
 pub(crate) struct State {
     pub(crate) places: Places,
     pub(crate) settings: Settings,
+    #[cfg(test)]
     pub(crate) shop: Arc<Shop>,
     pub(crate) project: Option<Project>,
     pub(crate) choice: Choice,
@@ -156,6 +158,7 @@ pub(crate) struct State {
     pub(crate) masks: Masks,
     pub(crate) runner: Runner,
     pub(crate) player: Player,
+    pub(crate) outlooks: Outlooks,
     pub(crate) monitor: Monitor,
     pub(crate) dialogs: Dialogs,
     pub(crate) models: ModelsState,
@@ -197,10 +200,11 @@ impl State {
             masks: Masks::new(Arc::clone(&shop), Arc::clone(&wake)),
             runner: Runner::new(queue, Arc::clone(&shop), &places.cache, Arc::clone(&wake)),
             player: Player::new(&places.cache, Arc::clone(&wake)),
+            outlooks: Outlooks::new(Arc::clone(&shop), &places.cache, Arc::clone(&wake)),
             monitor: Monitor::default(),
             dialogs: Dialogs::new(Arc::clone(&wake)),
             samples: SamplePictures::new(&places.state, Arc::clone(&wake)),
-            models: ModelsState::new(wake),
+            models: ModelsState::new(&places.models, wake),
             textures: Textures::default(),
             project: None,
             choice: Choice::default(),
@@ -217,6 +221,7 @@ impl State {
             flushed: Instant::now(),
             places,
             settings,
+            #[cfg(test)]
             shop,
             toasts,
             orphans,
@@ -232,6 +237,7 @@ impl State {
         let mut news = self.pictures.poll();
         news |= self.masks.poll();
         news |= self.player.poll();
+        news |= self.outlooks.poll();
         news |= self.models.poll(&mut self.toasts);
         for ended in self.runner.news() {
             self.job_ended(ended);

@@ -1,6 +1,7 @@
 //! Work that must not hold the window up, each on a thread of its own.
 
 pub(crate) mod dialogs;
+pub(crate) mod forecast;
 pub(crate) mod images;
 pub(crate) mod masks;
 pub(crate) mod pictures;

@@ -3,4 +3,5 @@
 mod crash;
 mod flow;
 mod shell;
+mod snapshots;
 mod support;

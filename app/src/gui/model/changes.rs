@@ -185,7 +185,7 @@ pub(crate) fn add_region(
 
 /// A file name in `out/` that no node writes yet.
 fn free_output(edit: &Edit, wish: &str) -> String {
-    let nodes = edit.get(&place!["nodes"]).and_then(Value::as_object);
+    let nodes = edit.value().get("nodes").and_then(Value::as_object);
     let taken = |path: &str| {
         nodes.into_iter().flatten().any(|(_, node)| node.get("path").and_then(Value::as_str) == Some(path))
     };

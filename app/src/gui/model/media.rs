@@ -6,7 +6,7 @@ use kinora_pipeline::store::cache::digest_file;
 use kinora_pipeline::store::paths::{Roots, check_name};
 use serde_json::Value;
 
-use super::patch::{Path as Place, Step, find, place};
+use super::patch::{Path as Place, place};
 
 /// Files longer than this are linked where the file system can, because copying takes long.
 const LINK_FROM: u64 = 256 << 20;
@@ -185,11 +185,6 @@ pub(crate) fn carry(
     Ok(renamed)
 }
 
-/// Whether a value at `at` is still the text `name`.
-pub(crate) fn still(value: &Value, at: &[Step], name: &str) -> bool {
-    find(value, at).and_then(Value::as_str) == Some(name)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -244,7 +239,6 @@ mod tests {
         assert!(new.join("media/a.png").is_file() && !new.join("assets").exists());
         let gone = missing(&value, &new, &assets);
         assert_eq!((gone.len(), gone[0].0.node.as_str()), (1, "gone"));
-        assert!(still(&value, &place!["nodes", "a", "path"], "media/a.png"));
         assert!(carry(&value, &old, &old, &assets).unwrap().is_empty());
     }
 }

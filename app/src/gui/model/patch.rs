@@ -239,10 +239,8 @@ mod tests {
 
     #[test]
     fn places_are_shown_as_people_write_them() {
-        assert_eq!(
-            shown(&place!["nodes", "shot", "regions", 0usize, "prompt"]),
-            "nodes.shot.regions[0].prompt"
-        );
+        let deep = place!["nodes", "shot", "regions", 0usize, "prompt"];
+        assert_eq!(shown(&deep), "nodes.shot.regions[0].prompt");
         assert_eq!(shown(&[]), "the document");
     }
 }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use kinora_pipeline::store::cache::Cache;
+use kinora_pipeline::store::model_store::ModelStore;
 
 /// The folders of one user; tests give their own.
 #[derive(Debug, Clone)]
@@ -13,6 +14,8 @@ pub(crate) struct Places {
     pub(crate) state: PathBuf,
     /// Results of nodes.
     pub(crate) cache: PathBuf,
+    /// Fetched models.
+    pub(crate) models: PathBuf,
 }
 
 impl Places {
@@ -30,13 +33,15 @@ impl Places {
             .or_else(|| var("LOCALAPPDATA"))
             .or_else(|| home(".local/state"))
             .map_or_else(fallback, |folder| folder.join("kinora"));
-        Self { config, state, cache: Cache::usual_folder() }
+        Self { config, state, cache: Cache::usual_folder(), models: ModelStore::default_root() }
     }
 
     /// Everything below one folder.
     #[cfg(test)]
     pub(crate) fn below(root: &Path) -> Self {
-        Self { config: root.join("config"), state: root.join("state"), cache: root.join("cache") }
+        let [config, state, cache, models] =
+            ["config", "state", "cache", "models"].map(|name| root.join(name));
+        Self { config, state, cache, models }
     }
 
     /// The settings file.

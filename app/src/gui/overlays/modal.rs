@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use eframe::egui::{Align, Context, Frame, Id, Layout, Margin, RichText, ScrollArea, Stroke, Ui};
 use serde_json::json;
 
-use crate::gui::command::{Group, TABLE};
+use crate::gui::command::{Group, TABLE, written};
 use crate::gui::files::After;
 use crate::gui::icons;
 use crate::gui::model::changes;
@@ -391,6 +391,8 @@ fn shortcuts(ui: &mut Ui) -> Step {
     let mut step = Step::Stay(Modal::Shortcuts);
     let p = palette(ui);
     ScrollArea::vertical().max_height(440.0).auto_shrink([false, true]).show(ui, |ui| {
+        ui.spacing_mut().interact_size.y = 20.0;
+        ui.spacing_mut().item_spacing = eframe::egui::vec2(36.0, 4.0);
         ui.columns(2, |columns| {
             for (at, group) in Group::ALL.into_iter().enumerate() {
                 let Some(ui) = columns.get_mut(at % 2) else { continue };
@@ -409,8 +411,7 @@ fn shortcuts(ui: &mut Ui) -> Step {
                         )
                         .on_hover_text(entry.tip);
                         ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
-                            let keys: Vec<String> =
-                                entry.keys.iter().map(|k| ui.ctx().format_shortcut(k)).collect();
+                            let keys: Vec<String> = entry.keys.iter().map(|k| written(ui.ctx(), k)).collect();
                             caption(ui, keys.join("  or  "));
                         });
                     });

@@ -65,6 +65,12 @@ impl Toasts {
         }
     }
 
+    /// Takes all messages away.
+    #[cfg(test)]
+    pub(crate) fn clear(&mut self) {
+        self.shown.clear();
+    }
+
     /// Everything that was said lately, the latest last.
     #[cfg(test)]
     pub(crate) fn log(&self) -> &[(Kind, String)] {

@@ -223,10 +223,12 @@ fn masks(ui: &Ui, state: &mut State, painter: &eframe::egui::Painter, frame: &Fr
 }
 
 /// The clicks of the chosen region, if it has any.
-fn clicks(region: Option<(usize, &Region)>) -> Option<(usize, Vec<(f64, f64, bool)>)> {
+fn clicks(region: Option<(usize, &Region)>) -> Option<(usize, Vec<Click>)> {
     let (index, region) = region?;
     match &region.shape {
-        Shape::Clicks(clicks) => Some((index, clicks.points.iter().map(|p| (p.x, p.y, p.keep)).collect())),
+        Shape::Clicks(clicks) => {
+            Some((index, clicks.points.iter().map(|p| Click { x: p.x, y: p.y, keep: p.keep }).collect()))
+        }
         _ => None,
     }
 }
@@ -234,7 +236,7 @@ fn clicks(region: Option<(usize, &Region)>) -> Option<(usize, Vec<(f64, f64, boo
 /// The click under a point of the screen.
 fn grabbed(state: &State, frame: &Frame, at: Pos2) -> Option<usize> {
     let (_, points) = clicks(state.region())?;
-    let near = |&(x, y, _): &(f64, f64, bool)| frame.point(x, y).distance(at);
+    let near = |click: &Click| frame.point(click.x, click.y).distance(at);
     let nearest = points.iter().enumerate().min_by(|a, b| near(a.1).total_cmp(&near(b.1)))?;
     (near(nearest.1) <= GRAB).then_some(nearest.0)
 }
@@ -244,7 +246,7 @@ fn points(state: &State, painter: &eframe::egui::Painter, frame: &Frame, hovered
     if state.canvas.view == MaskView::Hidden {
         return;
     }
-    for (index, (x, y, keep)) in points.into_iter().enumerate() {
+    for (index, Click { x, y, keep }) in points.into_iter().enumerate() {
         let at = frame.point(x, y);
         let chosen = state.choice.click == Some(index);
         let radius = if chosen || hovered == Some(index) { 8.0 } else { 6.5 };
@@ -275,7 +277,7 @@ fn edit(ui: &Ui, state: &mut State, response: &Response, frame: &Frame) {
     if let (Some(point), true, Some(at)) =
         (dragged, response.dragged_by(PointerButton::Primary), response.interact_pointer_pos())
         && let Some((region, list)) = clicks(state.region())
-        && let Some(&(_, _, keep)) = list.get(point)
+        && let Some(&Click { keep, .. }) = list.get(point)
     {
         let x = f64::from(((at.x - frame.rect.left()) / frame.rect.width()).clamp(0.0, 1.0));
         let y = f64::from(((at.y - frame.rect.top()) / frame.rect.height()).clamp(0.0, 1.0));
@@ -352,7 +354,11 @@ fn tools(ui: &mut Ui, state: &mut State) {
         ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
             ui.spacing_mut().item_spacing.x = 2.0;
             ui.add_enabled_ui(state.item().is_some(), |ui| {
-                for command in [Command::ZoomPixels, Command::ZoomFit, Command::ZoomIn, Command::ZoomOut] {
+                if button(ui, None, "1:1", Tone::Quiet).on_hover_text(Command::ZoomPixels.tip(&ctx)).clicked()
+                {
+                    state.todo.push(Command::ZoomPixels);
+                }
+                for command in [Command::ZoomFit, Command::ZoomIn, Command::ZoomOut] {
                     let icon = command.entry().and_then(|entry| entry.icon).unwrap_or_default();
                     if icon_button(ui, icon, command.name()).clicked() {
                         state.todo.push(command);

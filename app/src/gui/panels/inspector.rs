@@ -18,6 +18,7 @@ use crate::gui::widgets::{
     Tone, caption, card, choice, empty, icon_button, muted, number, progress, rule, section, segmented,
     shortened, slider, text_field, wide_button,
 };
+use crate::progress::human_bytes;
 
 /// Words the embedded model knows well, to choose instead of typing.
 const SUGGESTIONS: [&str; 8] =
@@ -27,7 +28,7 @@ const LONGEST: usize = 200;
 
 /// Draws the panel.
 pub(crate) fn show(ui: &mut Ui, state: &mut State) {
-    let footer = 62.0;
+    let footer = 84.0;
     let whole = ui.max_rect();
     let top = whole.with_max_y(whole.bottom() - footer);
     ui.scope_builder(eframe::egui::UiBuilder::new().max_rect(top), |ui| {
@@ -85,6 +86,7 @@ fn main_button(ui: &mut Ui, state: &mut State) {
             });
         }
         None => {
+            outlook(ui, state);
             let blocked = state.blocked(Command::Animate);
             ui.add_enabled_ui(blocked.is_none(), |ui| {
                 let response = wide_button(ui, Some(icons::SPARKLES), "Animate", Tone::Main);
@@ -94,6 +96,35 @@ fn main_button(ui: &mut Ui, state: &mut State) {
                 }
             });
         }
+    }
+}
+
+/// What the clip will take, or what is in its way.
+fn outlook(ui: &mut Ui, state: &mut State) {
+    let p = palette(ui);
+    let shot = state.item().and_then(|item| item.shot.as_ref()).map(|shot| shot.node.clone());
+    let (Some(project), Some(shot)) = (&state.project, shot) else {
+        caption(ui, "Click on something, and it can be animated");
+        return;
+    };
+    let text = || (project.value().clone(), project.folder());
+    let (known, again) = state.outlooks.get(project.revision(), &shot, text);
+    let (words, colour) = match known {
+        None => ("Looking how long it will take…".to_owned(), p.muted),
+        Some(Err(why)) => (why.clone(), p.bad),
+        Some(Ok(outlook)) if outlook.known => {
+            ("This clip was made before; it is there at once".to_owned(), p.good)
+        }
+        Some(Ok(outlook)) => {
+            let about = if outlook.measured { "about" } else { "perhaps" };
+            let time = crate::gui::text::seconds(outlook.seconds);
+            (format!("{about} {time}, {} of memory", human_bytes(outlook.memory)), p.muted)
+        }
+    };
+    let width = ui.available_width();
+    shortened(ui, &words, Type::Caption, colour, width);
+    if let Some(again) = again {
+        ui.ctx().request_repaint_after(again);
     }
 }
 

@@ -18,7 +18,7 @@ const THUMB: f32 = 92.0;
 /// Draws the panel.
 pub(crate) fn show(ui: &mut Ui, state: &mut State) {
     eframe::egui::Frame::new().inner_margin(Margin::same(10)).show(ui, |ui| {
-        if wide_button(ui, Some(icons::IMAGE_PLUS), "Add picture or clip…", Tone::Plain).clicked() {
+        if wide_button(ui, Some(icons::IMAGE_PLUS), "Add media…", Tone::Plain).clicked() {
             state.todo.push(Command::AddMedia);
         }
         ui.add_space(space::XS);

@@ -1,9 +1,10 @@
 //! The models: what is here, what can be fetched, under which licence.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use eframe::egui::{Align, Layout, Margin, RichText, ScrollArea, Ui};
+use eframe::egui::{Margin, RichText, ScrollArea, Ui};
 use kinora_pipeline::progress::{CancelToken, Event, Progress};
 use kinora_pipeline::store::hub::HubOptions;
 use kinora_pipeline::store::model_store::{ModelStatus, ModelStore, Presence};
@@ -50,12 +51,13 @@ pub(crate) struct ModelsState {
 
 impl ModelsState {
     /// Nothing known yet; nothing is read before the panel is looked at.
-    pub(crate) fn new(wake: Wake) -> Self {
+    pub(crate) fn new(root: &Path, wake: Wake) -> Self {
+        let root = root.to_path_buf();
         let fetching = Arc::new(Mutex::new(None));
         let cancel = Arc::new(Mutex::new(CancelToken::default()));
         let (shown, token, redraw) = (Arc::clone(&fetching), Arc::clone(&cancel), Arc::clone(&wake));
         let start = move || -> Box<dyn FnMut(Question) -> Answer + Send> {
-            Box::new(move |question| answer(question, &shown, &token, &redraw))
+            Box::new(move |question| answer(question, &root, &shown, &token, &redraw))
         };
         Self { worker: Worker::new("models", wake, start), list: None, asked: false, fetching, cancel }
     }
@@ -76,19 +78,26 @@ impl ModelsState {
         any
     }
 
+    /// Whether the list is there.
+    #[cfg(test)]
+    pub(crate) fn is_listed(&self) -> bool {
+        matches!(self.list, Some(Ok(_)))
+    }
+
     fn fetching(&self) -> Option<Fetching> {
         self.fetching.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-fn store(offline: bool) -> Result<ModelStore, String> {
+fn store(root: &Path, offline: bool) -> Result<ModelStore, String> {
     let mut options = HubOptions::from_env();
     options.offline |= offline;
-    ModelStore::new(&ModelStore::default_root(), options).map_err(|error| error.to_string())
+    ModelStore::new(root, options).map_err(|error| error.to_string())
 }
 
 fn answer(
     question: Question,
+    root: &Path,
     shown: &Arc<Mutex<Option<Fetching>>>,
     cancel: &Arc<Mutex<CancelToken>>,
     wake: &Wake,
@@ -99,9 +108,9 @@ fn answer(
     };
     match question {
         Question::List => {
-            Answer::List(store(true).and_then(|store| store.list().map_err(|error| error.to_string())))
+            Answer::List(store(root, true).and_then(|store| store.list().map_err(|error| error.to_string())))
         }
-        Question::Verify(id) => said(store(true).and_then(|store| {
+        Question::Verify(id) => said(store(root, true).and_then(|store| {
             let report = store.verify(&id).map_err(|error| error.to_string())?;
             match report.damaged.first() {
                 None => Ok(format!("{id} is sound: {} files match their digests", report.sound.len())),
@@ -110,7 +119,7 @@ fn answer(
                 }
             }
         })),
-        Question::Remove(id) => said(store(true).and_then(|store| {
+        Question::Remove(id) => said(store(root, true).and_then(|store| {
             let freed = store.remove(&id).map_err(|error| error.to_string())?;
             Ok(format!("{id} was removed, {} are free again", human_bytes(freed)))
         })),
@@ -123,8 +132,8 @@ fn answer(
                 cancel: token.clone(),
                 wake: Arc::clone(wake),
             };
-            let result =
-                store(offline).and_then(|store| store.pull(&id, &watch).map_err(|error| error.to_string()));
+            let result = store(root, offline)
+                .and_then(|store| store.pull(&id, &watch).map_err(|error| error.to_string()));
             *shown.lock().unwrap_or_else(PoisonError::into_inner) = None;
             if token.is_cancelled() {
                 return Answer::Said(
@@ -242,7 +251,7 @@ fn row(
             caption(ui, &mine.doing);
             progress(ui, mine.fraction, &format!("Fetching {id}"));
         }
-        ui.with_layout(Layout::left_to_right(Align::Center), |ui| {
+        ui.horizontal_wrapped(|ui| {
             ui.spacing_mut().item_spacing.x = 4.0;
             if mine.is_some() {
                 if button(ui, Some(icons::CIRCLE_STOP), &format!("Stop fetching {id}"), Tone::Plain).clicked()

@@ -14,7 +14,7 @@ use crate::gui::theme::{RADIUS, RADIUS_LARGE, Type, palette, space};
 use crate::gui::widgets::{caption, empty, icon_button, icon_text, shortened, tool_button};
 
 /// Size of a take's tile.
-const TILE: eframe::egui::Vec2 = vec2(176.0, 168.0);
+const TILE: eframe::egui::Vec2 = vec2(180.0, 160.0);
 
 /// Draws the panel.
 pub(crate) fn show(ui: &mut Ui, state: &mut State) {
@@ -50,7 +50,7 @@ fn tile(ui: &mut Ui, state: &mut State, shot: &str, take: &Take, number: usize) 
     let fill = if response.hovered() { p.hover } else { p.raised };
     let line = if shown || response.has_focus() { p.accent } else { p.line };
     ui.painter().rect(rect, RADIUS_LARGE, fill, Stroke::new(1.0, line), StrokeKind::Inside);
-    let picture = rect.shrink(4.0).with_max_y(rect.top() + 92.0);
+    let picture = rect.shrink(4.0).with_max_y(rect.top() + 90.0);
     ui.painter().rect_filled(picture, RADIUS, p.stage);
     let there = state.has_frames(take);
     if there {
@@ -79,7 +79,8 @@ fn tile(ui: &mut Ui, state: &mut State, shot: &str, take: &Take, number: usize) 
     }
     let below = rect.with_min_y(picture.bottom() + 4.0).shrink2(vec2(8.0, 2.0));
     let (words, seed) = take.summary(shot);
-    ui.scope_builder(UiBuilder::new().max_rect(below), |ui| {
+    let page = UiBuilder::new().max_rect(below).layout(Layout::top_down(Align::LEFT));
+    ui.scope_builder(page, |ui| {
         ui.spacing_mut().item_spacing.y = 1.0;
         let width = ui.available_width();
         shortened(ui, &format!("{name} · {words}"), Type::Label, p.text, width);

@@ -71,8 +71,6 @@ pub(crate) struct MaskShown {
     pub(crate) tint: Arc<ColorImage>,
     /// White on black.
     pub(crate) matte: Arc<ColorImage>,
-    /// Seconds it took.
-    pub(crate) seconds: f64,
 }
 
 impl std::fmt::Debug for MaskShown {
@@ -208,12 +206,12 @@ impl Cutter {
             MaskSource::File { path } => (read(key, path, picture)?, vec![]),
         };
         let (tint, matte) = mask_views(&mask, key.colour);
+        tracing::debug!(seconds = begun.elapsed().as_secs_f64(), "cut a mask");
         Ok(MaskShown {
             mask: Arc::new(mask),
             candidates: found,
             tint: Arc::new(tint),
             matte: Arc::new(matte),
-            seconds: begun.elapsed().as_secs_f64(),
         })
     }
 

@@ -64,8 +64,22 @@ pub(crate) fn slider(
             DragValue::new(value).range(range.clone()).speed(speed).fixed_decimals(decimals).suffix(suffix),
         );
         name(&typed, enabled, *value, Role::SpinButton, &format!("{label} value"));
-        ui.spacing_mut().slider_width = ui.available_width().max(40.0);
-        let slid = ui.add(Slider::new(value, range).show_value(false));
+        let slid = ui.scope(|ui| {
+            let p = palette(ui);
+            ui.spacing_mut().slider_width = (ui.available_width() - space::XS).max(32.0);
+            ui.spacing_mut().interact_size.y = 15.0;
+            let visuals = ui.visuals_mut();
+            visuals.selection.bg_fill = p.accent;
+            visuals.widgets.inactive.bg_fill = p.outline;
+            for state in
+                [&mut visuals.widgets.inactive, &mut visuals.widgets.hovered, &mut visuals.widgets.active]
+            {
+                state.bg_fill = p.outline;
+                state.fg_stroke = Stroke::new(2.0, p.text);
+            }
+            ui.add(Slider::new(value, range).show_value(false))
+        });
+        let slid = slid.inner;
         name(&slid, enabled, *value, Role::Slider, label);
         let (a, b) = (Dragged::of(&typed), Dragged::of(&slid));
         Dragged { changed: a.changed || b.changed, ended: a.ended || b.ended }
@@ -119,19 +133,25 @@ pub(crate) fn choice<T: Copy + PartialEq>(
     })
 }
 
-/// A few choices side by side.
+/// A few choices side by side, no wider than there is room.
 pub(crate) fn segmented<T: Copy + PartialEq>(ui: &mut Ui, value: &mut T, options: &[(T, &str)]) -> bool {
     let p = palette(ui);
     let before = *value;
+    let galleys: Vec<_> = options
+        .iter()
+        .map(|(_, text)| {
+            ui.painter().layout_no_wrap((*text).to_owned(), Type::Label.font(), Color32::PLACEHOLDER)
+        })
+        .collect();
+    let wanted: f32 = galleys.iter().map(|galley| galley.size().x + 2.0 * space::S).sum();
+    let squeeze = (ui.available_width() / wanted.max(1.0)).min(1.0);
     ui.horizontal(|ui| {
         ui.spacing_mut().item_spacing.x = 0.0;
         let last = options.len().saturating_sub(1);
-        for (index, &(option, text)) in options.iter().enumerate() {
+        for (index, (&(option, text), galley)) in options.iter().zip(galleys).enumerate() {
             let selected = option == before;
-            let galley =
-                ui.painter().layout_no_wrap(text.to_owned(), Type::Label.font(), Color32::PLACEHOLDER);
-            let (rect, response) =
-                ui.allocate_exact_size(vec2(galley.size().x + 2.0 * space::S, ROW - 4.0), Sense::click());
+            let width = (galley.size().x + 2.0 * space::S) * squeeze;
+            let (rect, response) = ui.allocate_exact_size(vec2(width, ROW - 4.0), Sense::click());
             let enabled = ui.is_enabled();
             response.widget_info(|| WidgetInfo::selected(Role::RadioButton, enabled, selected, text));
             let radius = CornerRadius {
@@ -149,7 +169,7 @@ pub(crate) fn segmented<T: Copy + PartialEq>(ui: &mut Ui, value: &mut T, options
             ui.painter().rect(rect, radius, fill, Stroke::new(1.0, line), StrokeKind::Inside);
             let ink = if selected { p.accent } else { p.muted };
             let at = rect.center() - galley.size() / 2.0;
-            ui.painter().galley_with_override_text_color(at, galley, ink);
+            ui.painter().with_clip_rect(rect).galley_with_override_text_color(at, galley, ink);
             if response.clicked() {
                 *value = option;
             }
@@ -176,8 +196,13 @@ pub(crate) fn text_field(
         .desired_width(f32::INFINITY)
         .align(eframe::egui::Align2::LEFT_CENTER)
         .min_size(vec2(0.0, ROW))
-        .margin(Margin::symmetric(8, 4))
-        .frame(Frame::new().fill(p.field).stroke(Stroke::new(1.0, p.outline)).corner_radius(RADIUS));
+        .frame(
+            Frame::new()
+                .fill(p.field)
+                .stroke(Stroke::new(1.0, p.outline))
+                .corner_radius(RADIUS)
+                .inner_margin(Margin::symmetric(8, 5)),
+        );
     let response = ui.add(edit);
     if response.has_focus() {
         ui.painter().rect_stroke(response.rect, RADIUS, Stroke::new(1.0, p.accent), StrokeKind::Inside);

@@ -1,0 +1,169 @@
+//! How it looks, in both themes. The pictures were drawn by Mesa's lavapipe, which
+//! `scripts/setup.sh --tests` installs; other renderers may round otherwise.
+//!
+//! `UPDATE_SNAPSHOTS=1 cargo nextest run -p kinora snapshots` draws them anew.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use eframe::egui::vec2;
+use egui_kittest::wgpu::WgpuTestRenderer;
+use egui_kittest::{SnapshotOptions, SnapshotResults};
+use serde_json::json;
+
+use super::support::{Desk, SMALL};
+use crate::gui::layout::Pane;
+use crate::gui::model::queue::{Ending, Order, Purpose};
+use crate::gui::model::settings::ThemeChoice;
+use crate::gui::overlays::modal::Modal;
+use crate::gui::state::State;
+use crate::gui::tasks::masks::Masking;
+
+/// Whether anything can be drawn here; says so where not.
+fn can_draw() -> bool {
+    let there = catch_unwind(AssertUnwindSafe(WgpuTestRenderer::new)).is_ok();
+    if !there {
+        println!("skipped: no graphics adapter; install mesa-vulkan-drivers for lavapipe");
+    }
+    there
+}
+
+const THEMES: [(ThemeChoice, &str); 2] = [(ThemeChoice::Dark, "dark"), (ThemeChoice::Light, "light")];
+
+struct Album {
+    results: SnapshotResults,
+    options: SnapshotOptions,
+}
+
+impl Album {
+    fn new() -> Self {
+        // Text is what differs between versions of one renderer, and only by a few edges.
+        Self { results: SnapshotResults::new(), options: SnapshotOptions::new().max_failed_pixels(24) }
+    }
+
+    /// Draws what the desk shows in both themes.
+    fn take(&mut self, desk: &mut Desk, name: &str) {
+        for (theme, suffix) in THEMES {
+            desk.state_mut().settings.theme = theme;
+            let ctx = desk.harness.ctx.clone();
+            desk.state().apply_settings(&ctx);
+            desk.harness.remove_cursor();
+            desk.steps(8);
+            self.results.add(desk.harness.try_snapshot_options(format!("{name}_{suffix}"), &self.options));
+        }
+    }
+}
+
+fn masks_are_there(state: &mut State) -> bool {
+    let count = state.item().map_or(0, |item| item.regions().len());
+    (0..count).all(|index| matches!(state.mask(index), Some(Masking::Ready(_))))
+}
+
+#[test]
+fn the_first_screen() {
+    if !can_draw() {
+        return;
+    }
+    let mut desk = Desk::sized(vec2(1100.0, 700.0));
+    let begun = std::time::Instant::now();
+    while (0..3).any(|index| desk.state_mut().sample_picture(index).is_none()) {
+        desk.steps(1);
+        std::thread::sleep(std::time::Duration::from_millis(10));
+        assert!(begun.elapsed().as_secs() < 60, "the samples are not decoded");
+    }
+    let mut album = Album::new();
+    album.take(&mut desk, "welcome");
+}
+
+#[test]
+fn every_panel_and_dialog() {
+    if !can_draw() {
+        return;
+    }
+    let mut desk = Desk::sized(vec2(1280.0, 800.0));
+    let small = SMALL.replace(
+        "[{ \"mask\": \"@rocket\", \"prompt\": \"rise slowly\" }]",
+        "[{ \"mask\": \"@rocket\", \"prompt\": \"rise slowly\" }, { \"mask\": \"@sky\", \"prompt\": \"drift left\" }]",
+    );
+    let sky = "\"sky\": { \"op\": \"mask.click\", \"image\": \"@photo\", \"points\": [{ \"x\": 0.9, \"y\": 0.1 }] },";
+    let small = small.replace("    \"shot\": {", &format!("    {sky}\n    \"shot\": {{"));
+    desk.open(&small);
+    let begun = std::time::Instant::now();
+    while !masks_are_there(desk.state_mut()) {
+        desk.steps(1);
+        std::thread::sleep(std::time::Duration::from_millis(10));
+        assert!(begun.elapsed().as_secs() < 120, "the masks are not cut");
+    }
+    desk.state_mut().animate();
+    desk.wait("the clip is there", |state| !state.takes().is_empty());
+    desk.wait("a frame is shown", |state| state.monitor.drawn.is_some());
+    desk.wait("the outlook is renewed", |state| state.outlooks.is_known());
+    let state = desk.state_mut();
+    state.monitor.pause();
+    state.monitor.position = 0.0;
+    state.toasts.clear();
+    jobs(state);
+    let mut album = Album::new();
+    album.take(&mut desk, "workspace");
+    for (modal, name) in [
+        (Modal::Shortcuts, "dialog_shortcuts"),
+        (Modal::Export { node: "file".into(), dest: "/videos/rocket.mp4".into() }, "dialog_export"),
+    ] {
+        desk.state_mut().modal = Some(modal);
+        album.take(&mut desk, name);
+        desk.state_mut().modal = None;
+    }
+    desk.state_mut().palette = Some(crate::gui::overlays::palette::PaletteState::new());
+    album.take(&mut desk, "palette");
+    desk.state_mut().palette = None;
+    for (pane, size) in [
+        (Pane::Canvas, vec2(640.0, 480.0)),
+        (Pane::Program, vec2(640.0, 480.0)),
+        (Pane::Media, vec2(280.0, 360.0)),
+        (Pane::Inspector, vec2(340.0, 760.0)),
+        (Pane::Takes, vec2(640.0, 280.0)),
+        (Pane::Jobs, vec2(640.0, 480.0)),
+        (Pane::Models, vec2(340.0, 600.0)),
+    ] {
+        desk.harness.state_mut().only(pane);
+        desk.harness.set_size(size);
+        desk.steps(4);
+        if pane == Pane::Models {
+            desk.wait("the models are listed", |state| state.models.is_listed());
+        }
+        album.take(&mut desk, &format!("panel_{}", pane.title().to_lowercase()));
+    }
+}
+
+/// Jobs of every kind, none of which runs.
+fn jobs(state: &mut State) {
+    let folder = state.project.as_ref().unwrap().folder();
+    let endings = [
+        ("Export rocket.mp4", Some(Ending::Done(vec!["/videos/rocket.mp4".into()]))),
+        (
+            "Harbour",
+            Some(Ending::Failed("thing (mask.click): the click selects nothing; click elsewhere".into())),
+        ),
+        ("Cat", Some(Ending::Stopped)),
+        ("Coffee", None),
+    ];
+    let done: Vec<u64> = state.runner.look(|queue, _| queue.jobs().iter().map(|job| job.id).collect());
+    state.runner.change(|queue| {
+        queue.set_paused(false);
+        done.into_iter().for_each(|id| queue.remove(id));
+        queue.set_paused(true);
+        for (title, ending) in endings {
+            let order = Order {
+                title,
+                purpose: Purpose::Export { node: "file".into() },
+                document: json!({}),
+                folder: &folder,
+                out: None,
+                force: false,
+            };
+            let id = queue.add(order);
+            if let Some(ending) = ending {
+                queue.end(id, ending, 12.0, vec![]);
+            }
+        }
+    });
+}
