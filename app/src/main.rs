@@ -28,6 +28,7 @@ fn main() -> ExitCode {
         }
     };
     start_log(cli.verbose);
+    failure::install_diagnostics();
     install_panic_message();
     match std::panic::catch_unwind(|| dispatch(cli.command)) {
         Ok(Ok(())) => ExitCode::SUCCESS,
