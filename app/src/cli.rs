@@ -30,8 +30,9 @@ Examples:
   kinora validate project.kinora.json
 
 Exit codes:
-  0 done   2 wrong usage   65 bad input   69 device or model missing   70 a bug in Kinora
-  74 file could not be read or written   75 try again later   130/143 interrupted, resumable";
+  0 done   1 a comparison or a required figure failed   2 wrong usage   65 bad input
+  69 device or model missing   70 a bug in Kinora   74 file could not be read or written
+  75 try again later   130/143 interrupted, --resume continues";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -113,18 +114,18 @@ pub(crate) struct AnimateArgs {
     #[arg(long)]
     pub(crate) prompt: String,
     /// How far it moves, 0 to 1
-    #[arg(long, default_value_t = 0.6, allow_hyphen_values = true)]
+    #[arg(long, default_value_t = 0.6, value_parser = parse_number, allow_hyphen_values = true)]
     pub(crate) magnitude: f64,
     /// Length of the clip in frames
     #[arg(long, default_value_t = 16)]
     pub(crate) frames: u32,
     /// Frames a second
-    #[arg(long, default_value_t = 8.0)]
+    #[arg(long, default_value_t = 8.0, value_parser = parse_number)]
     pub(crate) fps: f64,
-    /// Denoise steps
+    /// Denoise steps; the model's own number by default
     #[arg(long)]
     pub(crate) steps: Option<u32>,
-    /// Seed of the noise
+    /// Seed of the noise: another one paints uncovered background differently
     #[arg(long, default_value_t = 7)]
     pub(crate) seed: u64,
     /// Course of the motion over the clip
@@ -138,7 +139,7 @@ pub(crate) struct AnimateArgs {
     /// The clip to write; its extension chooses the format
     #[arg(short, long, default_value = "out.mp4")]
     pub(crate) output: PathBuf,
-    /// Also save the document that makes this clip
+    /// Also save the document that makes this clip, in the photograph's folder or above it
     #[arg(long, value_name = "FILE")]
     pub(crate) save_document: Option<PathBuf>,
     #[command(flatten)]
@@ -301,8 +302,14 @@ fn parse_point(text: &str) -> Result<(f32, f32), String> {
     let expected =
         || "expected X,Y such as 0.41,0.63 (fractions of the picture's width and height)".to_owned();
     let (x, y) = text.split_once(',').ok_or_else(expected)?;
-    let number = |part: &str| part.trim().parse::<f32>().map_err(|_| expected());
+    let number = |part: &str| part.trim().parse::<f32>().ok().filter(|v| v.is_finite()).ok_or_else(expected);
     Ok((number(x)?, number(y)?))
+}
+
+/// A number JSON can hold.
+fn parse_number(text: &str) -> Result<f64, String> {
+    let number = text.trim().parse::<f64>().ok().filter(|value| value.is_finite());
+    number.ok_or_else(|| "expected a number such as 0.6".to_owned())
 }
 
 #[cfg(test)]
@@ -319,9 +326,10 @@ mod tests {
     fn points_are_two_numbers() {
         assert_eq!(parse_point("0.5, 0.25"), Ok((0.5, 0.25)));
         assert_eq!(parse_point("-1,2"), Ok((-1.0, 2.0)), "range is checked against the picture later");
-        for bad in ["", "0.5", "a,b", "0.5;0.5", "1,2,3"] {
+        for bad in ["", "0.5", "a,b", "0.5;0.5", "1,2,3", "nan,0.5", "0.5,inf"] {
             assert!(parse_point(bad).is_err(), "{bad:?}");
         }
+        assert!(parse_number("NaN").is_err() && parse_number("0.25") == Ok(0.25));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! One place where errors become exit codes.
 
 use std::fmt;
+use std::io::IsTerminal as _;
 
 /// What a failed command means for whoever started it; the numbers follow BSD's `sysexits`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +37,17 @@ impl Kind {
             Self::Interrupted(code) => code,
         }
     }
+}
+
+/// Lines are broken for a terminal only, and never within a path or a name: in a log they are
+/// searched for.
+pub(crate) fn install_diagnostics() {
+    let hook = miette::set_hook(Box::new(|_| {
+        let options = miette::MietteHandlerOpts::new().break_words(false);
+        Box::new(options.wrap_lines(std::io::stderr().is_terminal()).build())
+    }));
+    // Someone else's hook is as good.
+    drop(hook);
 }
 
 /// An error with the exit code it leads to.

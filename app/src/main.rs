@@ -30,6 +30,7 @@ fn main() -> ExitCode {
         }
     };
     start_log(cli.verbose);
+    failure::install_diagnostics();
     install_panic_message();
     // A command in a message is to be copied whole; the terminal breaks long lines where it likes.
     let _ =

@@ -76,7 +76,8 @@ pub(crate) fn run_failure(error: RunError, interrupted: u8) -> Failure {
     }
 }
 
-fn kind(class: ErrorClass, interrupted: u8) -> Kind {
+/// The exit code of a class of errors; `interrupted` is that of a stopped job.
+pub(crate) fn kind(class: ErrorClass, interrupted: u8) -> Kind {
     match class {
         ErrorClass::BadInput => Kind::BadInput,
         ErrorClass::Unavailable => Kind::Unavailable,

@@ -19,7 +19,7 @@ mod video_in;
 mod video_out;
 
 pub use error::MediaError;
-pub use image_in::{ALPHA_GROUND, read_mask, read_picture};
+pub use image_in::{ALPHA_GROUND, read_mask, read_picture, stated_size};
 pub use image_out::{write_jpeg, write_mask_png, write_png, write_png_with_recipe};
 pub use limits::{ImageLimits, VideoLimits};
 pub use ops::{crop, from_planes, resize, resize_mask, to_planes};
@@ -27,4 +27,4 @@ pub use picture::{Mask, Picture, PictureError};
 pub use raster::{Raster, byte_from_signed};
 pub use recipe::read_recipe;
 pub use video_in::{Orientation, TimedPicture, VideoInfo, VideoReader};
-pub use video_out::{Codec, EncodeSpec, MediaSink, Quality, WrittenFile, create_sink};
+pub use video_out::{Codec, EncodeSpec, MediaSink, Quality, WrittenFile, create_sink, foreign_entry};

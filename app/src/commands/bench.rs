@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use candle_core::{Device, Tensor};
 use kinora_pipeline::nets::unet_motion::UnetMotionInput;
+use kinora_pipeline::store::atomic::AtomicFile;
 use kinora_pipeline::store::model_store::ModelStore;
 use serde_json::json;
 
@@ -13,6 +14,8 @@ use crate::failure::{Failure, Kind, OrFail as _, Outcome};
 use crate::output::{say, table};
 
 pub(crate) fn run(args: &BenchArgs) -> Outcome {
+    // Opened before the long work: a place that cannot be written is no news to have after it.
+    let json_file = args.json.as_deref().map(AtomicFile::create).transpose().or_fail(Kind::Io)?;
     let machinery = Machinery::new(Device::Cpu, &ModelStore::default_root())?;
     let model = machinery.embedded().or_fail(Kind::Unavailable)?;
     let parts = model.parts();
@@ -34,12 +37,13 @@ pub(crate) fn run(args: &BenchArgs) -> Outcome {
         rows.push(vec![name.to_owned(), format!("{median:.1}"), format!("{min:.1}")]);
     }
     table(&rows);
-    if let Some(path) = &args.json {
+    if let Some(mut file) = json_file {
         let value = |(median, min): (f64, f64)| json!({ "median_ms": median, "min_ms": min });
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let figures = json!({ "threads": threads, "unet_step": value(step), "encode": value(encode), "decode": value(decode) });
-        std::fs::write(path, format!("{figures:#}\n")).or_fail(Kind::Io)?;
-        say(path.display());
+        std::io::Write::write_all(file.file_mut(), format!("{figures:#}\n").as_bytes()).or_fail(Kind::Io)?;
+        say(file.dest().display());
+        file.commit(true).or_fail(Kind::Io)?;
     }
     Ok(())
 }

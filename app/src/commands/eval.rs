@@ -10,7 +10,7 @@ use kinora_pipeline::store::model_store::ModelStore;
 use kinora_pipeline::systems::follow_your_click::AnimateError;
 use kinora_pipeline::systems::follow_your_click::eval::{EvalError, EvalOptions, Prompts, Report, evaluate};
 
-use crate::cli::{DeviceChoice, EvalArgs, EvalCommand};
+use crate::cli::{DeviceChoice, EvalCommand};
 use crate::embedded::KINORA_MINI;
 use crate::engines::Machinery;
 use crate::failure::{Failure, Kind, OrFail as _, Outcome};
@@ -29,6 +29,8 @@ pub(crate) fn run(command: &EvalCommand) -> Outcome {
         None => bundled()?,
     };
     let photos = load(&folder)?;
+    // Opened before the long work: a place that cannot be written is no news to have after it.
+    let json = args.json.as_deref().map(AtomicFile::create).transpose().or_fail(Kind::Io)?;
     let machinery = Machinery::new(device(DeviceChoice::Auto)?, &ModelStore::default_root())?;
     let model = machinery.embedded().or_fail(Kind::Unavailable)?;
     let prompts = KINORA_MINI.read("prompts.json").or_fail(Kind::Unavailable)?;
@@ -52,7 +54,7 @@ pub(crate) fn run(command: &EvalCommand) -> Outcome {
         Failure::new(kind, error)
     })?;
     print(&report);
-    save(&report, args)
+    save(&report, json)
 }
 
 fn bundled() -> Result<PathBuf, Failure> {
@@ -67,7 +69,9 @@ fn bundled() -> Result<PathBuf, Failure> {
 }
 
 fn load(folder: &Path) -> Result<Vec<(String, Picture)>, Failure> {
-    let entries = std::fs::read_dir(folder).or_fail(Kind::Io)?;
+    let entries = std::fs::read_dir(folder).map_err(|error| {
+        Failure::message(Kind::Io, format!("cannot read the folder {}: {error}", folder.display()))
+    })?;
     let mut paths: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
     paths.sort();
     let is_picture = |path: &PathBuf| {
@@ -114,10 +118,9 @@ fn print(report: &Report) {
     table(&rows);
 }
 
-fn save(report: &Report, args: &EvalArgs) -> Outcome {
-    let Some(path) = &args.json else { return Ok(()) };
+fn save(report: &Report, json: Option<AtomicFile>) -> Outcome {
+    let Some(mut file) = json else { return Ok(()) };
     let text = serde_json::to_string_pretty(report).or_fail(Kind::Bug)?;
-    let mut file = AtomicFile::create(path).or_fail(Kind::Io)?;
     std::io::Write::write_all(file.file_mut(), format!("{text}\n").as_bytes()).or_fail(Kind::Io)?;
     file.commit(true).or_fail(Kind::Io)
 }

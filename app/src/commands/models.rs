@@ -32,9 +32,9 @@ fn failure(error: ModelStoreError) -> Failure {
 }
 
 fn list(store: &ModelStore) -> Outcome {
-    let mut rows = vec![["id", "state", "size", "licence", "needs", "what"].map(str::to_owned).to_vec()];
+    let mut rows = vec![["id", "state", "size", "needs", "what", "licence"].map(str::to_owned).to_vec()];
     rows.push(
-        ["embedded", "built in", "", "see MODEL_CARD.md", "", "Follow-Your-Click, kinora-mini"]
+        ["embedded", "built in", "", "", "kinora-mini: Follow-Your-Click", "see assets/LICENSES.md"]
             .map(str::to_owned)
             .to_vec(),
     );
@@ -45,7 +45,7 @@ fn list(store: &ModelStore) -> Outcome {
             Presence::Present => "installed",
         };
         let size = if model.bytes > 0 { human_bytes(model.bytes) } else { String::new() };
-        rows.push(vec![model.id, state.to_owned(), size, model.licence, model.needs.join(" "), model.title]);
+        rows.push(vec![model.id, state.to_owned(), size, model.needs.join(" "), model.title, model.licence]);
     }
     table(&rows);
     Ok(())

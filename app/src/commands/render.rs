@@ -34,8 +34,9 @@ pub(crate) fn read(path: &Path, sets: &[String]) -> Result<Document, Failure> {
         return Err(Failure::message(Kind::BadInput, cannot(&problem)));
     }
     let bytes = std::fs::read(path).map_err(|error| Failure::message(Kind::Io, cannot(&error)))?;
-    let text = String::from_utf8(bytes).map_err(|error| {
-        Failure::message(Kind::BadInput, cannot(&format!("expected UTF-8 text, {error}")))
+    let text = String::from_utf8(bytes).map_err(|_| {
+        let problem = "expected a *.kinora.json text, found bytes that are not text; for a photograph use `kinora animate`";
+        Failure::message(Kind::BadInput, cannot(&problem))
     })?;
     Document::parse_with(&text, &name, sets).map_err(document_failure)
 }

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use candle_core::Device;
+use kinora_pipeline::store::model_store::ModelStore;
 
 use crate::engines::Machinery;
 
@@ -22,23 +23,21 @@ pub(crate) type Wake = Arc<dyn Fn() + Send + Sync>;
 /// The models, loaded once and shared by every thread.
 #[derive(Default)]
 pub(crate) struct Shop {
-    // One folder at a time: models named by a folder lie beside their document.
-    current: Mutex<Option<(PathBuf, Arc<Machinery>)>>,
+    machinery: Mutex<Option<Arc<Machinery>>>,
 }
 
 impl Shop {
-    /// The machinery for documents in `folder`. Loads nothing by itself.
-    pub(crate) fn machinery(&self, folder: &Path) -> Arc<Machinery> {
+    /// The machinery, made on first use. Loads no model by itself.
+    pub(crate) fn machinery(&self) -> Result<Arc<Machinery>, String> {
         // A poisoned lock only costs loading a model again.
-        let mut current = self.current.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some((known, machinery)) = current.as_ref()
-            && known == folder
-        {
-            return Arc::clone(machinery);
+        let mut made = self.machinery.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(machinery) = made.as_ref() {
+            return Ok(Arc::clone(machinery));
         }
-        let machinery = Arc::new(Machinery::new(Device::Cpu, folder));
-        *current = Some((folder.to_path_buf(), Arc::clone(&machinery)));
-        machinery
+        let machinery = Machinery::new(Device::Cpu, &ModelStore::default_root());
+        let machinery = Arc::new(machinery.map_err(|failure| failure.to_string())?);
+        *made = Some(Arc::clone(&machinery));
+        Ok(machinery)
     }
 }
 

@@ -12,7 +12,7 @@ pub enum MediaError {
     #[error("cannot read {}: {source}", path.display())]
     Read { path: PathBuf, source: std::io::Error },
     /// Nothing in it.
-    #[error("{} is empty: expected {expected}, found 0 bytes", path.display())]
+    #[error("{} is empty: expected {expected}, found 0 bytes; copy or download it again", path.display())]
     Empty { path: PathBuf, expected: &'static str },
     /// The content is of no kind that can be read here.
     #[error("{} is not {expected}: found {found}", path.display())]

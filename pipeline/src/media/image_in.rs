@@ -63,6 +63,28 @@ pub fn read_mask(path: &Path, limits: &ImageLimits) -> Result<Mask, MediaError> 
     Ok(Mask::new(width, height, alpha)?)
 }
 
+/// Width and height as the file's header states them, without decoding it; `None` when that does not
+/// work, the real error then comes from reading.
+///
+/// # Errors
+/// [`MediaError::OverLimit`] when a picture of that size would be refused.
+pub fn stated_size(path: &Path, limits: &ImageLimits) -> Result<Option<(u32, u32)>, MediaError> {
+    let header = ImageReader::open(path).and_then(ImageReader::with_guessed_format).ok();
+    let Some((width, height)) = header.and_then(|reader| reader.into_dimensions().ok()) else {
+        return Ok(None);
+    };
+    let found = || format!("{width}x{height} pixels");
+    if width.max(height) > limits.max_side {
+        return Err(over(path, format!("{0}x{0} pixels", limits.max_side), found()));
+    }
+    let pixels = u64::from(width) * u64::from(height);
+    // Colour conversion takes eight bytes a pixel.
+    if pixels.saturating_mul(8) > limits.max_alloc {
+        return Err(over(path, format!("{} megapixels", limits.max_alloc / 8_000_000), found()));
+    }
+    Ok(Some((width, height)))
+}
+
 struct Decoded {
     image: DynamicImage,
     profile: Option<Vec<u8>>,

@@ -20,6 +20,8 @@ mod webp_recipe;
 
 use std::path::{Path, PathBuf};
 
+pub use png_sequence::foreign_entry;
+
 use super::error::MediaError;
 use super::picture::Picture;
 

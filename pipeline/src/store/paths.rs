@@ -40,6 +40,34 @@ pub enum PathError {
     Io { action: &'static str, name: String, source: io::Error },
 }
 
+impl PathError {
+    /// What was found and what to do, for a message that says itself what was expected.
+    pub fn found_and_help(&self) -> (String, Option<String>) {
+        match self {
+            Self::Name { name, problem } => (
+                format!("{name:?}, which {problem}"),
+                Some("use a name inside the document's folder, like \"out/clip.mp4\"".into()),
+            ),
+            Self::Escape { name, root } => (
+                format!("{name:?}, a symbolic link that leads out of {}", root.display()),
+                Some("copy the file into the folder".into()),
+            ),
+            Self::LinkOnWrite { name } => (
+                format!("{name:?}, which goes through a symbolic link"),
+                Some("outputs are never written through links; name another place".into()),
+            ),
+            Self::Missing { .. } => (
+                format!("nothing: {self}"),
+                Some("check the spelling; names are looked for in the folder of the document".into()),
+            ),
+            Self::Kind { name, expected, found } => {
+                (format!("{name:?}, which is {found}, expected {expected}"), None)
+            }
+            Self::Io { .. } => (self.to_string(), None),
+        }
+    }
+}
+
 /// One folder names resolve in.
 #[derive(Debug)]
 struct Root {
@@ -72,6 +100,10 @@ impl Roots {
             move |source| PathError::Io { action, name, source }
         };
         let output = output.unwrap_or(document);
+        if output.exists() && !output.is_dir() {
+            let source = io::Error::from(io::ErrorKind::NotADirectory);
+            return Err(fail("use the folder", output)(source));
+        }
         if output != document {
             std::fs::create_dir_all(output).map_err(fail("create the folder", output))?;
         }

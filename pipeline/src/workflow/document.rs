@@ -36,6 +36,8 @@ pub struct Node {
 #[derive(Debug, Clone)]
 pub struct Document {
     source: Arc<NamedSource<Arc<str>>>,
+    /// Fields whose values came from outside the text.
+    replaced: Vec<FieldPath>,
     value: Value,
     nodes: IndexMap<String, Node>,
     order: Vec<String>,
@@ -82,10 +84,9 @@ impl Document {
             );
             return Err(placed(finding, Some(range)));
         }
-        let set_paths = overrides::apply(&mut value, sets).map_err(|finding| placed(finding, None))?;
+        let replaced = overrides::apply(&mut value, sets).map_err(|finding| placed(finding, None))?;
         let locate = |path: &FieldPath, kind| {
-            // A value that came from outside the text has no place in it.
-            if set_paths.iter().any(|set| path.0.starts_with(&set.0)) {
+            if is_replaced(&replaced, path) {
                 return None;
             }
             if kind == ProblemKind::UnknownField {
@@ -114,7 +115,7 @@ impl Document {
                 vec![]
             }
         };
-        Ok(Self { source, value, nodes, order })
+        Ok(Self { source, replaced, value, nodes, order })
     }
 
     /// The nodes in the order of the text.
@@ -151,19 +152,27 @@ impl Document {
 
     /// The error of one finding placed in this document's text.
     pub(super) fn problem(&self, finding: Finding) -> DocumentError {
-        let span = span::locate(self.source.inner(), &finding.field);
-        DocumentError::new(Problem::new(finding, span, Arc::clone(&self.source)), vec![])
+        DocumentError::new(self.placed(finding), vec![])
+    }
+
+    fn placed(&self, finding: Finding) -> Problem {
+        let field = &finding.field;
+        // What concerns the document as a whole is no better found at its first line.
+        let somewhere = !field.0.is_empty() && !is_replaced(&self.replaced, field);
+        let span = somewhere.then(|| span::locate(self.source.inner(), field)).flatten();
+        Problem::new(finding, span, Arc::clone(&self.source))
     }
 
     /// The error of `findings` placed in this document's text; `None` when there are none.
     pub fn error(&self, findings: Vec<Finding>) -> Option<DocumentError> {
-        let text: &str = self.source.inner();
-        let mut problems = findings.into_iter().take(MAX_PROBLEMS).map(|finding| {
-            let span = span::locate(text, &finding.field);
-            Problem::new(finding, span, Arc::clone(&self.source))
-        });
+        let mut problems = findings.into_iter().take(MAX_PROBLEMS).map(|finding| self.placed(finding));
         problems.next().map(|first| DocumentError::new(first, problems.collect()))
     }
+}
+
+/// Whether the value at `path` came from outside the text and so has no place in it.
+fn is_replaced(replaced: &[FieldPath], path: &FieldPath) -> bool {
+    replaced.iter().any(|set| path.0.starts_with(&set.0))
 }
 
 fn syntax(text: &str, error: &serde_json::Error) -> (Finding, std::ops::Range<usize>) {
@@ -181,12 +190,13 @@ fn syntax(text: &str, error: &serde_json::Error) -> (Finding, std::ops::Range<us
     } else if said.contains("number out of range") {
         Finding::new(ProblemKind::Range, root, "a finite number", "a number too large to represent")
     } else {
+        let ends = error.is_eof();
         let finding = Finding::new(ProblemKind::Syntax, root, "JSON", said);
         match text.get(at..).unwrap_or_default() {
             rest if rest.starts_with("NaN") || rest.starts_with("Inf") || rest.starts_with("-Inf") => {
                 finding.help("JSON has no NaN or Infinity; numbers must be finite")
             }
-            _ if error.is_eof() => finding.help("the text ends too early; the file may be cut off"),
+            _ if ends => finding.help("the text ends too early; the file may be cut off"),
             rest if rest.starts_with("//") || rest.starts_with("/*") => {
                 finding.help("JSON has no comments; keep notes in a \"ui\" object")
             }
@@ -237,7 +247,8 @@ fn check_frame(value: &Value) -> Vec<Finding> {
         if nodes.len() > MAX_NODES {
             let found = format!("{} nodes", nodes.len());
             let expected = format!("at most {MAX_NODES} nodes");
-            return vec![Finding::new(ProblemKind::Limit, root.key("nodes"), expected, found)];
+            let finding = Finding::new(ProblemKind::Limit, root.key("nodes"), expected, found);
+            return vec![finding.help("divide it into several documents")];
         }
         for name in nodes.keys().filter(|name| !is_node_name(name)) {
             findings.push(Finding::new(

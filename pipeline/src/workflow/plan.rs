@@ -16,6 +16,7 @@ use super::model_name::{ModelName, model_problem};
 use super::ops::{NodeOp, Op};
 use super::receipt::{Receipt, receipt_path};
 use super::value::measure;
+use crate::media::{ImageLimits, MediaError, foreign_entry, stated_size};
 use crate::store::cache::{Cache, CacheKey, digest_file};
 use crate::store::paths::{PathError, Roots};
 use crate::systems::follow_your_click::Animator;
@@ -118,7 +119,7 @@ impl Plan {
         let fail = |findings: Vec<Finding>| document.error(findings).map_or(Ok(()), Err);
         let roots =
             Roots::open(&options.folder, options.out.as_deref(), &options.assets).map_err(|error| {
-                let expected = "a folder that can be opened";
+                let expected = "folders that can be opened";
                 document.problem(Finding::new(
                     ProblemKind::Io,
                     FieldPath::default(),
@@ -258,7 +259,19 @@ impl Builder<'_> {
             .collect();
         let mut file_digest = None;
         if let Some(path) = op.reads() {
-            let full = self.roots.file(path).map_err(|error| self.path_problem(&field, &error)).ok()?;
+            let expected = "a file in the document's folder";
+            let full =
+                self.roots.file(path).map_err(|error| self.path_problem(&field, expected, &error)).ok()?;
+            if matches!(node.op, Op::ImageLoad(_) | Op::MaskImport(_))
+                && let Err(MediaError::OverLimit { limit, found, .. }) =
+                    stated_size(&full, &ImageLimits::default())
+            {
+                let expected = format!("a picture of at most {limit}");
+                let found = format!("{found} in {path:?}");
+                let finding = Finding::new(ProblemKind::Value, field.key("path"), expected, found);
+                self.findings.push(finding.help("make it smaller before animating it"));
+                return None;
+            }
             shapes.push(("path".into(), probe(&full)));
             match digest_file(&full) {
                 Ok(digest) => file_digest = Some(digest),
@@ -287,7 +300,7 @@ impl Builder<'_> {
         };
         let key = key_of(&node.op, &parts);
         let (output, done, overwrite) = match op.writes() {
-            Some(path) => self.output(name, path, &key, &field)?,
+            Some(path) => self.output(name, path, &node.op, &key, &field)?,
             None => (None, self.options.cache.has(&key), false),
         };
         let (shape, work) = match &model {
@@ -359,10 +372,13 @@ impl Builder<'_> {
         &mut self,
         name: &str,
         path: &str,
+        op: &Op,
         key: &CacheKey,
         field: &FieldPath,
     ) -> Option<(Option<PathBuf>, bool, bool)> {
-        let full = self.roots.plan_output(path).map_err(|error| self.path_problem(field, &error)).ok()?;
+        let expected = "a place inside the output folder";
+        let full =
+            self.roots.plan_output(path).map_err(|error| self.path_problem(field, expected, &error)).ok()?;
         if let Some(other) = self.outputs.insert(full.clone(), name.to_owned()) {
             let found = format!("the path \"{other}\" writes to as well");
             self.findings.push(Finding::new(
@@ -385,20 +401,40 @@ impl Builder<'_> {
                 ProblemKind::Exists,
                 field.key("path"),
                 "a path where nothing is yet",
-                format!("{} exists already", full.display()),
+                format!("{}, which exists already", full.display()),
             );
             self.findings.push(
                 finding.help("pass --force to replace it, --out to write elsewhere, or name another file"),
             );
+        } else if let Some(finding) = irreplaceable(op, &full, field) {
+            self.findings.push(finding);
         }
         Some((Some(full), false, true))
     }
 
-    fn path_problem(&mut self, field: &FieldPath, error: &PathError) {
+    fn path_problem(&mut self, field: &FieldPath, expected: &str, error: &PathError) {
         let kind = if matches!(error, PathError::Io { .. }) { ProblemKind::Io } else { ProblemKind::Path };
-        let expected = "a path inside the document's folder that can be used";
-        self.findings.push(Finding::new(kind, field.key("path"), expected, error.to_string()));
+        let (found, help) = error.found_and_help();
+        self.findings.push(Finding { help, ..Finding::new(kind, field.key("path"), expected, found) });
     }
+}
+
+/// What stands in the way of replacing `output` even when that is allowed: a folder where a file goes,
+/// or one with other files in it, which would be lost.
+fn irreplaceable(op: &Op, output: &Path, field: &FieldPath) -> Option<Finding> {
+    if !output.is_dir() {
+        return None;
+    }
+    let (expected, found) = match op {
+        Op::SequenceSave(_) => {
+            let other = foreign_entry(output)?;
+            let expected = "a folder that holds nothing but numbered frames, so that it can be replaced";
+            (expected, format!("{other:?} in {}", output.display()))
+        }
+        _ => ("a place for a file", format!("{}, which is a folder", output.display())),
+    };
+    let finding = Finding::new(ProblemKind::Exists, field.key("path"), expected, found);
+    Some(finding.help("name another folder or file; what is there is kept"))
 }
 
 /// Whether `output` is what its receipt says and was made by a node of this key.
@@ -426,9 +462,10 @@ fn mark_needed(steps: &mut [PlanStep]) {
 /// The size of a picture or clip without decoding it; the usual one when that does not work, the
 /// real error comes when it is read.
 fn probe(path: &Path) -> Shape {
-    image::image_dimensions(path)
-        .map(|(width, height)| Shape { width: width.into(), height: height.into(), frames: 1 })
-        .unwrap_or(Shape { frames: 250, ..Shape::USUAL })
+    match stated_size(path, &ImageLimits::default()) {
+        Ok(Some((width, height))) => Shape { width: width.into(), height: height.into(), frames: 1 },
+        _ => Shape { frames: 250, ..Shape::USUAL },
+    }
 }
 
 fn forecast(steps: &[PlanStep], costs: &Costs, cache: &Cache) -> Forecast {

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::context::RunError;
+use crate::media::MediaError;
 use crate::store::atomic::write_file;
 use crate::store::cache::CacheKey;
 
@@ -104,15 +105,16 @@ impl Receipt {
     /// No such file, too large, not a receipt, or one of a newer Kinora.
     pub fn read(path: &Path) -> Result<Self, RunError> {
         let wrong = |what: String| RunError::input(format!("{}: {what}", path.display()));
-        let meta = path.metadata().map_err(|error| wrong(format!("cannot be read: {error}")))?;
+        let unreadable = |source| MediaError::Read { path: path.to_path_buf(), source };
+        let meta = path.metadata().map_err(unreadable)?;
         if !meta.is_file() || meta.len() > MAX_BYTES {
             return Err(wrong(format!(
                 "expected a receipt of at most {MAX_BYTES} bytes, found {}",
                 meta.len()
             )));
         }
-        let text =
-            std::fs::read_to_string(path).map_err(|error| wrong(format!("cannot be read: {error}")))?;
+        let bytes = std::fs::read(path).map_err(unreadable)?;
+        let text = String::from_utf8(bytes).map_err(|_| wrong("expected a receipt, found no text".into()))?;
         let value: Value = serde_json::from_str(&text)
             .map_err(|error| wrong(format!("expected a receipt, found {error}")))?;
         match value.get("receipt").and_then(Value::as_u64) {

@@ -252,7 +252,7 @@ pub(crate) fn options(
         // Unfinished work goes on where it stopped, and finished files are not made twice.
         resume: true,
         targets: Some(vec![target.to_owned()]),
-        engines: shop.machinery(folder),
+        engines: shop.machinery()?,
         cache: Cache::open(cache).map_err(|error| error.to_string())?,
     })
 }

@@ -188,7 +188,7 @@ fn the_mask_on_the_canvas_is_the_mask_of_a_render() {
         &kinora_pipeline::media::ImageLimits::default(),
     )
     .unwrap();
-    let machinery = desk.state().shop.machinery(&project.folder());
+    let machinery = desk.state().shop.machinery().unwrap();
     let point = kinora_pipeline::workflow::Point { x: 0.5, y: 0.6, keep: true };
     let query = kinora_pipeline::workflow::MaskQuery {
         points: &[point],

@@ -301,18 +301,35 @@ impl VideoReader {
             match self.decoder.receive_frame(&mut self.decoded) {
                 Ok(()) => return self.convert().map(Some),
                 Err(ffmpeg::Error::Eof) => {
-                    self.state = State::Done;
+                    self.end();
                     return Ok(None);
                 }
                 Err(ffmpeg::Error::Other { errno }) if errno == ffmpeg::error::EAGAIN => {
                     if self.state != State::Reading {
-                        self.state = State::Done;
+                        self.end();
                         return Ok(None);
                     }
                     self.feed()?;
                 }
                 Err(error) => self.bad_packet(error)?,
             }
+        }
+    }
+
+    /// Nothing more comes; said where the file promised more.
+    fn end(&mut self) {
+        self.state = State::Done;
+        // Sound often runs on after the last frame, and slow pictures stand long.
+        let (frames, seconds) = self.info.fps.unwrap_or((1, 1));
+        let slack = 2.0 + 4.0 * f64::from(seconds) / f64::from(frames);
+        if let Some(stated) = self.info.seconds
+            && self.last_seconds.is_finite()
+            && stated > self.last_seconds + slack
+        {
+            let last = self.last_seconds;
+            self.notice(format!(
+                "it says it lasts {stated:.1} s and its frames end at {last:.1} s; it may be cut short"
+            ));
         }
     }
 
@@ -323,6 +340,10 @@ impl VideoReader {
             Ok(()) => {
                 if packet.stream() != self.stream {
                     return Ok(());
+                }
+                // Decoders leave such a packet out without a word.
+                if packet.is_corrupt() {
+                    self.notice("it is cut short or damaged: a frame's data is not whole".into());
                 }
                 if let Err(error) = self.decoder.send_packet(&packet) {
                     self.bad_packet(error)?;

@@ -24,6 +24,18 @@ pub(super) fn create(path: &Path, spec: &EncodeSpec) -> Result<Box<dyn MediaSink
     }))
 }
 
+/// The first thing in a folder that is no frame of a sequence; `None` when the folder may be replaced by
+/// another sequence without losing anything else.
+pub fn foreign_entry(folder: &Path) -> Option<String> {
+    let frame = |name: &str| {
+        let digits = name.strip_prefix("frame_").and_then(|rest| rest.strip_suffix(".png"));
+        digits.is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()))
+    };
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    names.filter(|name| !frame(name)).min()
+}
+
 /// `frame_00000.png` … in a new folder.
 struct FolderSink {
     path: PathBuf,
@@ -48,6 +60,13 @@ impl MediaSink for FolderSink {
     fn finish(self: Box<Self>) -> Result<WrittenFile, MediaError> {
         if self.frames == 0 {
             return Err(no_frames(&self.path));
+        }
+        if let Some(name) = foreign_entry(&self.path) {
+            return Err(MediaError::BadSpec {
+                path: self.path,
+                expected: "a folder that holds nothing but numbered frames".into(),
+                found: format!("{name} in it; name another folder"),
+            });
         }
         self.folder.commit(self.spec.overwrite)?;
         Ok(WrittenFile { path: self.path, bytes: self.bytes, frames: self.frames })

@@ -255,6 +255,16 @@ pub trait Animator: Send + Sync {
         validate(self.name(), self.max_frames(), job)
     }
 
+    /// Checks that the text encoder can read every prompt whole; a model without one has nothing to
+    /// check.
+    ///
+    /// # Errors
+    /// [`AnimateError::PromptTooLong`] naming the region.
+    fn check_prompts(&self, job: &ClickAnimation) -> Result<(), AnimateError> {
+        let _ = job;
+        Ok(())
+    }
+
     /// Renders the clip; frames arrive at `sink` in order, each as soon as it is finished.
     fn animate(
         &self,

@@ -319,7 +319,7 @@ impl NodeOp for AnimateClick {
             })
             .collect();
         let job = self.outline(photo, regions);
-        let error = model.validate(&job).err()?;
+        let error = model.validate(&job).and_then(|()| model.check_prompts(&job)).err()?;
         let at = |at: &[Segment]| FieldPath(at.to_vec());
         let prompt_at =
             |index: usize| prompts.get(index).map(|(at, _)| FieldPath(at.clone())).unwrap_or_default();

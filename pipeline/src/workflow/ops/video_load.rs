@@ -63,6 +63,10 @@ impl NodeOp for VideoLoad {
             writer.push(&frame.picture)?;
             context.step("frames", writer.frames(), self.frames.map_or(0, |frames| frames as usize));
         }
+        let met = reader.info().notices.clone();
+        for notice in reader.notices().iter().filter(|notice| !met.contains(notice)) {
+            context.notice(notice.clone());
+        }
         if writer.frames() == 0 {
             let message = format!("{:?} has no frame at {} seconds; begin earlier", self.path, self.start);
             return Err(RunError::input(message));

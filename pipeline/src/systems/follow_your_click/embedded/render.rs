@@ -109,21 +109,22 @@ impl Embedded {
         (round(side * aspect.sqrt()), round(side / aspect.sqrt()))
     }
 
-    fn phrase(&self, index: usize, prompt: &str) -> Result<Phrase, AnimateError> {
+    /// Token ids of a prompt, padded to what the text encoder reads.
+    fn tokens(&self, index: usize, prompt: &str) -> Result<Vec<u32>, AnimateError> {
         let limit = self.text.config().max_position_embeddings;
-        let model_error = |message: String| AnimateError::Model { model: self.config.model.clone(), message };
-        let tokens = self.tokenizer.encode(prompt, limit).map_err(|e| model_error(e.to_string()))?;
+        let tokens = self.tokenizer.encode(prompt, limit).map_err(|error| self.model_error(&error))?;
         if tokens.truncated {
             let model = self.config.model.clone();
-            return Err(AnimateError::PromptTooLong {
-                index,
-                tokens: tokens.tokens,
-                limit: limit - 2,
-                model,
-            });
+            let limit = limit - 2;
+            return Err(AnimateError::PromptTooLong { index, tokens: tokens.tokens, limit, model });
         }
-        let ids = Tensor::from_vec(tokens.ids, (1, limit), &self.device)?;
-        let caption = self.text.forward(&ids).map_err(|e| model_error(e.to_string()))?;
+        Ok(tokens.ids)
+    }
+
+    fn phrase(&self, index: usize, prompt: &str) -> Result<Phrase, AnimateError> {
+        let ids = self.tokens(index, prompt)?;
+        let ids = Tensor::from_vec(ids, (1, self.text.config().max_position_embeddings), &self.device)?;
+        let caption = self.text.forward(&ids).map_err(|error| self.model_error(&error))?;
         let understood = caption.kinds.first().map(|kinds| self.understood(kinds)).unwrap_or_default();
         Ok(Phrase { hidden: caption.hidden, pooled: caption.pooled, understood })
     }
@@ -497,6 +498,13 @@ impl Animator for Embedded {
 
     fn default_steps(&self) -> usize {
         self.config.default_steps
+    }
+
+    fn check_prompts(&self, job: &ClickAnimation) -> Result<(), AnimateError> {
+        job.regions
+            .iter()
+            .enumerate()
+            .try_for_each(|(index, region)| self.tokens(index, &region.prompt).map(drop))
     }
 
     fn animate(
