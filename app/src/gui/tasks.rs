@@ -9,7 +9,6 @@ pub(crate) mod player;
 pub(crate) mod runner;
 pub(crate) mod worker;
 
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use candle_core::Device;
@@ -35,7 +34,7 @@ impl Shop {
             return Ok(Arc::clone(machinery));
         }
         let machinery = Machinery::new(Device::Cpu, &ModelStore::default_root());
-        let machinery = Arc::new(machinery.map_err(|failure| failure.to_string())?);
+        let machinery = Arc::new(machinery.map_err(|failure| failure.render())?);
         *made = Some(Arc::clone(&machinery));
         Ok(machinery)
     }

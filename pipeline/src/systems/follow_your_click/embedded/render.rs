@@ -28,6 +28,9 @@ const MAX_SIDE: u32 = 3840;
 /// than what a moving thing lets one see.
 const TEXTURE_SIDE: usize = 640;
 
+/// Pixels of the network's size below which the background's structure is taken from patches.
+const GRAIN: f64 = 3.0;
+
 /// Nodes of the lattice on which a displacement is kept for warping; fields are smooth, and the
 /// finest wave has 80 nodes.
 const LATTICE: usize = 256;
@@ -550,7 +553,26 @@ fn textured(job: &ClickAnimation, gated: &[bool], view: View, plate: &Raster) ->
     if hole.data.iter().all(|&v| v == 0.0) {
         return painted;
     }
-    complete(&resized_picture(&job.photo, width, height), &hole, &painted)
+    let textured = complete(&resized_picture(&job.photo, width, height), &hole, &painted);
+    let radius = (GRAIN * width as f64 / plate.width as f64).round().max(1.0) as usize;
+    with_grain(&painted, textured, &hole, radius)
+}
+
+/// Inside `hole`, the colours of `painted` with what is finer than `radius` pixels of `textured`.
+///
+/// Patches are right about grain and edges and may be wrong about where a shadow ends; the painted
+/// colours, and the denoiser that goes on from them, are closer there.
+fn with_grain(painted: &Raster, mut textured: Raster, hole: &Raster, radius: usize) -> Raster {
+    for c in 0..3 {
+        let plane: Vec<f32> = textured.data.iter().skip(c).step_by(3).copied().collect();
+        let plane = Raster { channels: 1, data: plane, ..hole.clone() };
+        let coarse = plane.box_blurred(radius).box_blurred(radius);
+        for (at, _) in hole.data.iter().enumerate().filter(|(_, inside)| **inside > 0.0) {
+            let value = painted.data[3 * at + c] + plane.data[at] - coarse.data[at];
+            textured.data[3 * at + c] = value.clamp(-1.0, 1.0);
+        }
+    }
+    textured
 }
 
 fn union<'a>(masks: impl Iterator<Item = &'a Raster>, width: usize, height: usize) -> Raster {
