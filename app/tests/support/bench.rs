@@ -130,10 +130,15 @@ impl Bench {
 
     /// Temporaries anywhere: in the outputs, in the cache, beside the documents.
     pub(crate) fn temporaries(&self) -> Vec<PathBuf> {
-        let mut found = BTreeSet::new();
-        walk(self.dir.path(), &mut found);
-        found.into_iter().filter(|path| path.to_string_lossy().contains(".partial")).collect()
+        temporaries(self.dir.path())
     }
+}
+
+/// Temporaries anywhere below a folder.
+pub(crate) fn temporaries(folder: &Path) -> Vec<PathBuf> {
+    let mut found = BTreeSet::new();
+    walk(folder, &mut found);
+    found.into_iter().filter(|path| path.to_string_lossy().contains(".partial")).collect()
 }
 
 fn walk(folder: &Path, found: &mut BTreeSet<PathBuf>) {

@@ -68,11 +68,13 @@ impl AtomicFile {
         };
         #[cfg(unix)]
         builder.permissions(everyone);
-        let temp =
-            builder.tempfile_in(folder).map_err(|source| AtomicError::from_io("create", dest, source))?;
-        // A file system without locks only loses the sweep of stale temporaries.
-        let _ = temp.as_file().try_lock();
-        Ok(Self { dest: dest.to_path_buf(), temp })
+        loop {
+            let temp =
+                builder.tempfile_in(folder).map_err(|source| AtomicError::from_io("create", dest, source))?;
+            if owned(temp.as_file(), temp.path()) {
+                return Ok(Self { dest: dest.to_path_buf(), temp });
+            }
+        }
     }
 
     /// Where the bytes go until [`Self::commit`]; for writers that open by name.
@@ -118,7 +120,24 @@ pub struct AtomicFolder {
     lock: Option<File>,
 }
 
+/// Where a folder's lock is a file in it, because a folder itself cannot be locked.
+#[cfg(not(unix))]
 const LOCK_NAME: &str = ".lock";
+
+/// Opens what is locked for as long as a folder is being filled.
+fn folder_lock(folder: &Path) -> io::Result<File> {
+    #[cfg(unix)]
+    return File::open(folder);
+    #[cfg(not(unix))]
+    return File::options().create(true).truncate(false).write(true).open(folder.join(LOCK_NAME));
+}
+
+/// Takes the lock of a new temporary; `false` when a sweep was faster and it must be made again.
+///
+/// A file system without locks only loses the sweep of stale temporaries.
+fn owned(lock: &File, temporary: &Path) -> bool {
+    !matches!(lock.try_lock(), Err(std::fs::TryLockError::WouldBlock)) && temporary.exists()
+}
 
 impl AtomicFolder {
     /// Starts `.NAME.XXXXXX.partial/` beside `dest`, whose parent must exist.
@@ -134,12 +153,18 @@ impl AtomicFolder {
         };
         #[cfg(unix)]
         builder.permissions(everyone);
-        let temp =
-            builder.tempdir_in(folder).map_err(|source| AtomicError::from_io("create", dest, source))?;
-        let lock = File::create(temp.path().join(LOCK_NAME))
-            .map_err(|source| AtomicError::from_io("create", dest, source))?;
-        let _ = lock.try_lock();
-        Ok(Self { dest: dest.to_path_buf(), temp, lock: Some(lock) })
+        loop {
+            let temp =
+                builder.tempdir_in(folder).map_err(|source| AtomicError::from_io("create", dest, source))?;
+            match folder_lock(temp.path()) {
+                Ok(lock) if owned(&lock, temp.path()) => {
+                    return Ok(Self { dest: dest.to_path_buf(), temp, lock: Some(lock) });
+                }
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(source) => return Err(AtomicError::from_io("create", dest, source)),
+            }
+        }
     }
 
     /// Where the files go until [`Self::commit`].
@@ -153,8 +178,13 @@ impl AtomicFolder {
     pub fn commit(mut self, overwrite: bool) -> Result<(), AtomicError> {
         let dest = self.dest.clone();
         let fail = |action| move |source| AtomicError::from_io(action, &dest, source);
-        drop(self.lock.take());
-        std::fs::remove_file(self.temp.path().join(LOCK_NAME)).map_err(fail.clone()("finish"))?;
+        // A locked folder keeps its lock through the rename; a lock file must not go with it.
+        let lock = self.lock.take();
+        #[cfg(not(unix))]
+        {
+            drop(lock);
+            std::fs::remove_file(self.temp.path().join(LOCK_NAME)).map_err(fail.clone()("finish"))?;
+        }
         sync_tree(self.temp.path()).map_err(fail.clone()("flush"))?;
         if std::fs::symlink_metadata(&self.dest).is_ok() {
             if !overwrite {
@@ -176,6 +206,8 @@ impl AtomicFolder {
             AtomicError::from_io("put in place", &self.dest, source)
         })?;
         let _gone = self.temp.keep();
+        #[cfg(unix)]
+        drop(lock);
         sync_folder_of(&self.dest)
     }
 }
@@ -207,27 +239,17 @@ pub fn sweep_stale(folder: &Path) -> usize {
         let Ok(kind) = entry.file_type() else {
             continue;
         };
-        let gone = if kind.is_dir() {
-            !is_locked(&path.join(LOCK_NAME)) && std::fs::remove_dir_all(&path).is_ok()
-        } else {
-            kind.is_file() && !is_locked(&path) && std::fs::remove_file(&path).is_ok()
+        let lock = match (kind.is_dir(), kind.is_file()) {
+            (true, _) => folder_lock(&path),
+            (_, true) => File::open(&path),
+            _ => continue,
         };
-        removed += usize::from(gone);
+        // Held while removing: a writer that has just made this one sees it and makes another.
+        let Some(_lock) = lock.ok().filter(|lock| lock.try_lock().is_ok()) else { continue };
+        let gone = if kind.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+        removed += usize::from(gone.is_ok());
     }
     removed
-}
-
-fn is_locked(path: &Path) -> bool {
-    match File::open(path) {
-        Ok(file) => file.try_lock().is_err(),
-        // Too young to judge by its lock is told from abandoned by a minute without change.
-        Err(_) => path
-            .parent()
-            .and_then(|folder| folder.metadata().ok())
-            .and_then(|meta| meta.modified().ok())
-            .and_then(|time| time.elapsed().ok())
-            .is_none_or(|age| age.as_secs() < 60),
-    }
 }
 
 fn split(dest: &Path) -> Result<(&Path, &str), AtomicError> {
@@ -362,7 +384,7 @@ mod tests {
         let folder = AtomicFolder::create(&dir.path().join("b")).unwrap();
         std::fs::write(dir.path().join(".dead.123456.partial"), b"half").unwrap();
         std::fs::create_dir(dir.path().join(".gone.654321.partial")).unwrap();
-        std::fs::write(dir.path().join(".gone.654321.partial/.lock"), b"").unwrap();
+        std::fs::write(dir.path().join(".gone.654321.partial/0.png"), b"half").unwrap();
         std::fs::write(dir.path().join("mine.partial"), b"not hidden, not ours").unwrap();
         assert_eq!(sweep_stale(dir.path()), 2);
         assert!(alive.path().exists() && folder.path().exists());

@@ -113,6 +113,8 @@ impl Cache {
     pub fn open(root: &Path) -> Result<Self, AtomicError> {
         std::fs::create_dir_all(root.join(LAYOUT))
             .map_err(|source| AtomicError::from_io("create the cache", root, source))?;
+        // Records that a killed process was about to replace.
+        sweep_stale(root);
         Ok(Self { root: root.to_path_buf() })
     }
 
@@ -173,6 +175,7 @@ impl Cache {
     pub fn checkpoint(&self, key: &CacheKey) -> Result<PathBuf, AtomicError> {
         let path = self.root.join("checkpoints").join(&key.0);
         std::fs::create_dir_all(&path).map_err(|source| AtomicError::from_io("create", &path, source))?;
+        sweep_stale(&path);
         Ok(path)
     }
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::key::canonical;
-use crate::store::atomic::AtomicError;
+use crate::store::atomic::{AtomicError, sweep_stale};
 use crate::store::cache::{Cache, CacheKey};
 
 /// Where a job stands.
@@ -127,7 +127,10 @@ impl JobLock {
         }
         let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(fail)?;
         match file.try_lock() {
-            Ok(()) => Ok(Some(Self(file))),
+            Ok(()) => {
+                path.parent().map(sweep_stale);
+                Ok(Some(Self(file)))
+            }
             Err(std::fs::TryLockError::WouldBlock) => Ok(None),
             // A file system without locks cannot tell two processes apart; outputs stay atomic.
             Err(std::fs::TryLockError::Error(_)) => Ok(Some(Self(file))),

@@ -122,8 +122,9 @@ impl Runner<'_, '_> {
                 RunError::Cancelled | RunError::At { .. } => error,
                 other => RunError::At { node: step.node.clone(), op: step.op_name, source: Box::new(other) },
             })?;
-            // A value is let go with its last use, so that a long graph does not hold them all.
-            for input in &step.inputs {
+            // A value is let go with its last use, so that a long graph does not hold them all. What was
+            // known used nothing.
+            for input in step.inputs.iter().filter(|_| !step.cached) {
                 if let Some(left) = uses.get_mut(&input.node) {
                     *left = left.saturating_sub(1);
                     if *left == 0 {
