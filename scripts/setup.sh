@@ -11,6 +11,12 @@ packages=(
     ffmpeg
 )
 
+# `setup.sh --tests` adds a renderer without a graphics card for the pictures of the window, the test
+# runner and the licence checker.
+if [ "${1:-}" = "--tests" ]; then
+    packages+=(mesa-vulkan-drivers libvulkan1)
+fi
+
 missing=()
 for package in "${packages[@]}"; do
     dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
@@ -31,7 +37,6 @@ if ! command -v cargo >/dev/null; then
     exit 1
 fi
 
-# `setup.sh --tests` adds the test runner and the licence checker.
 if [ "${1:-}" = "--tests" ]; then
     cargo nextest --version >/dev/null 2>&1 || cargo install --locked --quiet cargo-nextest
     cargo deny --version >/dev/null 2>&1 || cargo install --locked --quiet cargo-deny
