@@ -14,6 +14,6 @@ clip=$(dirname "$document")/$(sed -n 's/.*"path": *"\([^"]*\.mp4\)".*/\1/p' "$do
 echo
 echo "Rendered in $seconds s: $(pwd)/$clip ($(( $(stat -c %s "$clip") / 1024 )) KiB)"
 echo "Try your own:  $kinora animate photo.jpg --click 0.5,0.5 --prompt \"drift to the left\" -o out.mp4"
-if [ -n "${DISPLAY:-}${WAYLAND_DISPLAY:-}" ] && command -v xdg-open >/dev/null; then
-    xdg-open "$clip" >/dev/null 2>&1 || true
+if [ -n "${DISPLAY:-}${WAYLAND_DISPLAY:-}" ]; then
+    "$kinora" open "$document"
 fi
