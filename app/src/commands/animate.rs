@@ -196,7 +196,7 @@ fn line(problem: &Problem, args: &AnimateArgs) -> String {
         "file.path" => format!("--output {}: {said}", args.output.display()),
         _ => match (click(field, args), field.strip_prefix("shot.")) {
             (Some(click), _) => format!("{click}: {said}{help}"),
-            (None, Some(option)) => format!("--{option}: {said}{help}"),
+            (None, Some(option)) => format!("--{}: {said}{help}", option.replace('_', "-")),
             (None, None) => format!("{said}{help}"),
         },
     }
