@@ -1,5 +1,7 @@
 //! Pictures as floating-point numbers, for everything between decoding and encoding.
 
+mod resize;
+
 use rayon::prelude::*;
 
 use super::{Mask, Picture};

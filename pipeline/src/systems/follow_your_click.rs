@@ -4,6 +4,7 @@
 //! public Stable Diffusion checkpoints are two implementations.
 
 mod animation;
+mod background;
 mod choice;
 mod complete;
 pub mod detail;

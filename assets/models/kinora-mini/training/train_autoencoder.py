@@ -1,4 +1,9 @@
-"""Trains the autoencoder for a given number of seconds. usage: train_autoencoder.py DATA SECONDS [tiny]"""
+"""Trains the autoencoder for a given number of seconds. usage: train_autoencoder.py DATA SECONDS [tiny]
+
+From weights of an earlier session (DATA/autoencoder.safetensors) it goes on more gently: the latents are tied to the
+earlier encoder's, because the UNet was trained on those, and the squared error leads.
+"""
+import copy
 import math
 import os
 import sys
@@ -52,37 +57,51 @@ def psnr_held(net, held):
 
 
 photos = load_photos(DATA + "/photos", False)
-bank = crop_bank(photos, 32 if TINY else 6000, 288, 1, dev)
+FINE = os.path.exists(DATA + "/autoencoder.safetensors")   # weights of an earlier session: refine them
+# The product sees whole photographs at 256 px, so refining is done on crops about as sharp as that.
+SIDE = 256 if FINE else 288
+bank = crop_bank(photos, 32 if TINY else 16000 if FINE else 6000, SIDE, 1, dev)
 held = crop_bank(load_photos(DATA + "/photos", True), 4 if TINY else 54, 256, 2, dev, augment=False)
 say("ae", "photos", len(photos), "crops", len(bank))
 net = Autoencoder(AutoencoderConfig()).to(dev).to(memory_format=torch.channels_last)
-if os.path.exists(DATA + "/autoencoder.safetensors"):   # weights of an earlier session
-    net.load_state_dict({k: v.float() for k, v in load_file(DATA + "/autoencoder.safetensors").items() if k != "_scale"})
+SCALE = None   # refining keeps the scale of the latents the UNet was trained with
+if FINE:
+    earlier = load_file(DATA + "/autoencoder.safetensors")
+    SCALE = earlier.pop("_scale", None)
+    net.load_state_dict({k: v.float() for k, v in earlier.items()})
+before = copy.deepcopy(net.encoder).requires_grad_(False)
 vgg = Trunk(DATA + "/vgg.safetensors")
-opt = torch.optim.AdamW(net.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=1e-4, fused=dev == "cuda")
+torch.backends.cudnn.benchmark = True
+encode, decode, encode_before = (f if TINY else torch.compile(f) for f in (net.encoder, net.decoder, before))
+RATE = 6e-4 if FINE else 1e-3
+opt = torch.optim.AdamW(net.parameters(), lr=RATE, betas=(0.9, 0.98), weight_decay=1e-4, fused=dev == "cuda")
 ema = {k: v.detach().clone() for k, v in net.named_parameters()}
-B, C = (2, 64) if TINY else (40, 192)
+B, C = (2, 64) if TINY else (48, 192)
 t0, it, last = time.time(), 0, 0
 while True:
     frac = (time.time() - t0) / SECONDS
     if frac >= 1:
         break
     for g in opt.param_groups:
-        g["lr"] = 1.0e-3 * min(1, (it + 1) / 150) * cosine(frac, warm=0.0)
+        g["lr"] = RATE * min(1, (it + 1) / 150) * cosine(frac, warm=0.0)
     i = torch.randint(len(bank), (B,), device=dev)
-    oy, ox = (int(torch.randint(288 - C, (1,))) for _ in "ab")
+    oy, ox = (int(torch.randint(SIDE - C, (1,))) for _ in "ab")
     x = to_float(bank[i, :, oy:oy + C, ox:ox + C]).contiguous(memory_format=torch.channels_last)
     with torch.autocast(dev, torch.bfloat16):
-        z = net.encode(x)
-        target = x
+        z = encode(x)
+        target, tie = x, 0.0
+        if FINE:
+            with torch.no_grad():
+                z_before = encode_before(x).float()
+            tie = ((z.float() - z_before) ** 2).mean() / z_before.var()
         if it % 10 == 9:   # a turned or scaled latent must decode to the turned or scaled picture
             a, s = (torch.rand(B, device=dev) - .5) * 1.2, 1 + (torch.rand(B, device=dev) - .5) * .4
             th = torch.stack([torch.stack([s * a.cos(), -s * a.sin(), torch.rand(B, device=dev) * .2 - .1], 1),
                               torch.stack([s * a.sin(), s * a.cos(), torch.rand(B, device=dev) * .2 - .1], 1)], 1)
             z = F.grid_sample(z.float(), F.affine_grid(th, z.shape, align_corners=False), align_corners=False, padding_mode="reflection")
             target = F.grid_sample(x, F.affine_grid(th, x.shape, align_corners=False), align_corners=False, padding_mode="reflection")
-        y = net.decode(z + .01 * torch.randn_like(z)).float()
-    loss = (y - target).abs().mean() + 12 * ((y - target) ** 2).mean()
+        y = decode(z + .01 * torch.randn_like(z)).float()
+    loss = (y - target).abs().mean() + (60 if FINE else 12) * ((y - target) ** 2).mean() + .5 * tie
     for k in (2, 4):
         loss = loss + .5 * (F.avg_pool2d(y, k) - F.avg_pool2d(target, k)).abs().mean()
     loss = loss + .25 * sum((p - q).abs().mean() for p, q in zip(grads(y), grads(target)))
@@ -90,7 +109,7 @@ while True:
     if it % 4 == 0:
         with torch.no_grad():
             ft = vgg(target[:12])
-        loss = loss + .01 * sum((p - q).abs().mean() for p, q in zip(vgg(y[:12]), ft))
+        loss = loss + (.004 if FINE else .01) * sum((p - q).abs().mean() for p, q in zip(vgg(y[:12]), ft))
     opt.zero_grad(set_to_none=True)
     loss.backward()
     torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
@@ -101,13 +120,14 @@ while True:
         torch._foreach_lerp_(list(ema.values()), [p.detach() for p in net.parameters()], 1 - d)
     if time.time() - last > (30 if not TINY else 1):
         last = time.time()
-        say("ae", it, f"loss {float(loss):.4f} held-out PSNR pooled/mean {psnr_held(net, held)} latent std {float(z.std()):.3f}")
+        say("ae", it, f"loss {float(loss.detach()):.4f} held-out PSNR pooled/mean {psnr_held(net, held)} latent std {float(z.std()):.3f} tie {float(tie.detach()) if FINE else 0:.4f}")
 for k, p in net.named_parameters():
     p.data.copy_(ema[k])
 with torch.no_grad():
     z = net.encode(to_float(bank[:64]))
 say("ae", "done", it, "steps; EMA held-out PSNR", psnr_held(net, held), "latent std", float(z.std()))
-save_file({"s": 1 / z.std().float().cpu().reshape(1)}, f"{WORK}/scale.safetensors")
+scale = SCALE if SCALE is not None else (1 / z.std()).float().cpu().reshape(1)
+save_file({"s": scale}, f"{WORK}/scale.safetensors")
 st = half_state(net)
-st["_scale"] = (1 / z.std()).float().cpu().reshape(1)
+st["_scale"] = scale
 save_both(st, "autoencoder.safetensors")

@@ -1,8 +1,9 @@
 //! From decoded frames at the network's size to the clip at the photograph's size.
 //!
 //! Where the warped photograph is valid, its own pixels are the picture and the decoder adds only
-//! what the denoiser changed; where the background was uncovered, its textured painting takes that
-//! place; where nothing moves, the photograph is untouched; elsewhere the decoder's picture shows.
+//! what the denoiser changed beside it; where the background was uncovered, its textured painting
+//! takes that place, with the denoiser's change; where nothing moves, the photograph is untouched;
+//! elsewhere the decoder's picture shows.
 //! A 256-pixel network so makes a sharp 4K clip.
 
 use super::guide::GuideFrame;
@@ -12,8 +13,9 @@ use crate::media::Raster;
 /// smears what lies beside a painted part into it.
 const EROSION: usize = 2;
 
-/// Pixels of the network's size around moving things in which the denoiser's changes count.
-const REACH: usize = 6;
+/// Pixels of the network's size around what came into view in which the denoiser's changes count:
+/// the seams. Inside a moved thing its own pixels are nearer the truth than any change to them.
+const REACH: usize = 3;
 
 /// What the network says about one frame, at its own size.
 #[derive(Debug)]
@@ -33,12 +35,8 @@ pub fn compose(decoded: &Decoded<'_>, warped: &GuideFrame) -> Raster {
     let (width, height) = (warped.picture.width, warped.picture.height);
     let small = &decoded.guide.valid;
     let trusted = sum(small, &decoded.guide.painted).eroded(EROSION);
-    // Anything that covers or uncovers something, widened and softened.
-    let touched = Raster {
-        data: decoded.guide.mask.data.iter().zip(&small.data).map(|(&m, &v)| m.max(1.0 - v)).collect(),
-        ..small.clone()
-    };
-    let reach = touched.dilated(REACH).box_blurred(REACH / 2);
+    let unknown = Raster { data: small.data.iter().map(|v| 1.0 - v).collect(), ..small.clone() };
+    let reach = unknown.dilated(REACH).box_blurred(REACH);
     let change = Raster {
         data: decoded.frame.data.iter().zip(&decoded.guide_decoded.data).map(|(f, g)| f - g).collect(),
         ..decoded.frame.clone()
@@ -126,13 +124,21 @@ mod tests {
     }
 
     #[test]
-    fn a_moving_thing_takes_the_denoisers_change_on_top_of_its_own_detail() {
-        let mut small = guide(16, 16, 1.0);
+    fn a_moved_thing_keeps_its_own_pixels_and_its_seams_take_the_denoisers_change() {
+        let mut small = guide(32, 32, 1.0);
         small.mask.data.fill(1.0);
-        let large = guide(64, 64, 1.0);
-        let (frame, before) = (constant(16, 16, 3, 0.4), constant(16, 16, 3, 0.3));
+        for row in 0..32 {
+            small.valid.data[row * 32..row * 32 + 4].fill(0.0);
+            small.painted.data[row * 32..row * 32 + 4].fill(1.0);
+        }
+        let large = guide(32, 32, 1.0);
+        let (frame, before) = (constant(32, 32, 3, 0.4), constant(32, 32, 3, 0.3));
         let decoded = Decoded { frame: &frame, guide_decoded: &before, guide: &small, motion: 1.0 };
-        assert!(compose(&decoded, &large).data.iter().all(|v| (v - 0.35).abs() < 1e-5));
+        let out = compose(&decoded, &large);
+        let at = |column: usize| out.data[3 * (16 * 32 + column)];
+        assert!((at(1) - 0.35).abs() < 0.02, "what came into view: {}", at(1));
+        assert!(at(5) > 0.26 && at(5) < 0.35, "the seam: {}", at(5));
+        assert_eq!(at(20), 0.25, "the moved thing");
         let still = Decoded { motion: 0.0, ..decoded };
         assert!(
             compose(&still, &large).data.iter().all(|v| (v - 0.25).abs() < 1e-6),

@@ -3,7 +3,7 @@
 use candle_core::{DType, Tensor};
 
 use super::load::Embedded;
-use crate::media::{Mask, Picture, Raster};
+use crate::media::Raster;
 use crate::nets::mini::{FrameField, Motion};
 use crate::nets::unet_motion::UnetMotionInput;
 use crate::progress::{Event, NullProgress};
@@ -11,7 +11,7 @@ use crate::sampling::denoise::{self, CheckpointPolicy, DenoiseError, DenoiseSpec
 use crate::sampling::noise::clip_normal;
 use crate::sampling::schedulers::flow::{FlowEuler, FlowOptions, FlowSpacing};
 use crate::sampling::{Prediction, Scheduler as _};
-use crate::systems::follow_your_click::complete::complete;
+use crate::systems::follow_your_click::background::{textured, union};
 use crate::systems::follow_your_click::detail::{Decoded, compose};
 use crate::systems::follow_your_click::guide::{
     Displacement, GuideFrame, Layer, Scene, View, hole_of, push_pull,
@@ -23,13 +23,6 @@ use crate::systems::follow_your_click::{
 
 /// Longer side of the finest frames made from a larger photograph.
 const MAX_SIDE: u32 = 3840;
-
-/// Longer side at which the background's texture is made; finer it would cost seconds and be finer
-/// than what a moving thing lets one see.
-const TEXTURE_SIDE: usize = 640;
-
-/// Pixels of the network's size below which the background's structure is taken from patches.
-const GRAIN: f64 = 3.0;
 
 /// Nodes of the lattice on which a displacement is kept for warping; fields are smooth, and the
 /// finest wave has 80 nodes.
@@ -174,7 +167,8 @@ impl Embedded {
                 let longer = (self.config.area as f64).sqrt();
                 let scale = longer / f64::from(job.photo.width().max(job.photo.height()));
                 let side = |v: u32| ((f64::from(v) * scale).round() as usize).max(1);
-                let mask = resized_mask(&region.mask, side(region.mask.width()), side(region.mask.height()));
+                let mask = Raster::from_mask(&region.mask)
+                    .resized(side(region.mask.width()), side(region.mask.height()));
                 self.field.predict(&mask, &phrase.pooled, &region.magnitude.frames(job.frames), &phases)
             })
             .collect::<Result<_, _>>()?;
@@ -184,18 +178,22 @@ impl Embedded {
             .zip(&job.regions)
             .map(|(m, region)| m.gate > 0.5 || is_scenery(&Raster::from_mask(&region.mask)))
             .collect();
-        let photo = resized_picture(&job.photo, width, height);
+        let photo = Raster::from_picture(&job.photo).resized(width, height);
         let layers: Vec<Layer> = job
             .regions
             .iter()
             .zip(&gated)
             .map(|(region, &gated)| {
-                let mask = resized_mask(&region.mask, width, height);
+                let mask = Raster::from_mask(&region.mask).resized(width, height);
                 Layer { hole: hole_of(&mask), mask, gated }
             })
             .collect();
         let plate = self.paint(&photo, &layers)?;
-        let background = if job.composite { textured(job, &gated, view, &plate) } else { plate.clone() };
+        let background = if job.composite {
+            textured(job, &gated, [view.width, view.height], &plate)
+        } else {
+            plate.clone()
+        };
         let motions: Vec<Vec<Lattice>> = (0..job.frames)
             .map(|frame| {
                 moves
@@ -472,14 +470,14 @@ impl Rendering {
             .iter()
             .zip(&self.gated)
             .map(|(region, &gated)| {
-                let mask = resized_mask(&region.mask, width, height);
+                let mask = Raster::from_mask(&region.mask).resized(width, height);
                 Layer { hole: hole_of(&mask), mask, gated }
             })
             .collect();
         Scene {
             view: self.view.resized(width, height),
-            photo: resized_picture(&job.photo, width, height),
-            plate: resample(&self.background, width, height),
+            photo: Raster::from_picture(&job.photo).resized(width, height),
+            plate: self.background.resized(width, height),
             layers,
             sharp: true,
         }
@@ -523,7 +521,7 @@ impl Animator for Embedded {
             self.check(hooks)?;
             let picture = match &scene {
                 Some(scene) => rendering.composed(scene, frame),
-                None => rendering.decoded.get(frame).map(|small| stretched(small, width, height)),
+                None => rendering.decoded.get(frame).map(|small| small.resized(width, height)),
             };
             let picture = picture
                 .and_then(|raster| raster.to_picture())
@@ -536,53 +534,6 @@ impl Animator for Embedded {
     }
 }
 
-/// The plate in the photograph's texture, at most [`TEXTURE_SIDE`] long.
-fn textured(job: &ClickAnimation, gated: &[bool], view: View, plate: &Raster) -> Raster {
-    let scale = (TEXTURE_SIDE as f64 / view.width.max(view.height) as f64).min(1.0);
-    let side = |v: usize| ((v as f64 * scale).round() as usize).max(1);
-    let (width, height) = (side(view.width), side(view.height));
-    let holes: Vec<Raster> = job
-        .regions
-        .iter()
-        .zip(gated)
-        .filter(|&(_, &gated)| !gated)
-        .map(|(region, _)| hole_of(&resized_mask(&region.mask, width, height)))
-        .collect();
-    let hole = union(holes.iter(), width, height);
-    let painted = resample(plate, width, height);
-    if hole.data.iter().all(|&v| v == 0.0) {
-        return painted;
-    }
-    let textured = complete(&resized_picture(&job.photo, width, height), &hole, &painted);
-    let radius = (GRAIN * width as f64 / plate.width as f64).round().max(1.0) as usize;
-    with_grain(&painted, textured, &hole, radius)
-}
-
-/// Inside `hole`, the colours of `painted` with what is finer than `radius` pixels of `textured`.
-///
-/// Patches are right about grain and edges and may be wrong about where a shadow ends; the painted
-/// colours, and the denoiser that goes on from them, are closer there.
-fn with_grain(painted: &Raster, mut textured: Raster, hole: &Raster, radius: usize) -> Raster {
-    for c in 0..3 {
-        let plane: Vec<f32> = textured.data.iter().skip(c).step_by(3).copied().collect();
-        let plane = Raster { channels: 1, data: plane, ..hole.clone() };
-        let coarse = plane.box_blurred(radius).box_blurred(radius);
-        for (at, _) in hole.data.iter().enumerate().filter(|(_, inside)| **inside > 0.0) {
-            let value = painted.data[3 * at + c] + plane.data[at] - coarse.data[at];
-            textured.data[3 * at + c] = value.clamp(-1.0, 1.0);
-        }
-    }
-    textured
-}
-
-fn union<'a>(masks: impl Iterator<Item = &'a Raster>, width: usize, height: usize) -> Raster {
-    let mut all = Raster::zeros(width, height, 1);
-    for mask in masks {
-        all.data.iter_mut().zip(&mask.data).for_each(|(value, &here)| *value = value.max(here));
-    }
-    all
-}
-
 /// Size of the finished frames: even sides, as every video format wants them.
 fn final_size(job: &ClickAnimation) -> (usize, usize) {
     let (w, h) = (job.photo.width(), job.photo.height());
@@ -592,73 +543,8 @@ fn final_size(job: &ClickAnimation) -> (usize, usize) {
     (even(w), even(h))
 }
 
-fn resized_picture(picture: &Picture, width: usize, height: usize) -> Raster {
-    resample(&Raster::from_picture(picture), width, height)
-}
-
-fn resized_mask(mask: &Mask, width: usize, height: usize) -> Raster {
-    resample(&Raster::from_mask(mask), width, height)
-}
-
-/// Area averaging where the picture shrinks, Catmull-Rom where it grows, the same where it fits.
-fn resample(source: &Raster, width: usize, height: usize) -> Raster {
-    if (source.width, source.height) == (width, height) {
-        return source.clone();
-    }
-    if source.width < width || source.height < height {
-        return stretched(source, width, height);
-    }
-    let mut rows = Raster::zeros(source.width, height, source.channels);
-    let stride = source.width * source.channels;
-    rows.par_rows(|y, out| {
-        for (row, weight) in overlaps(y, height, source.height) {
-            let line = &source.data[row * stride..(row + 1) * stride];
-            out.iter_mut().zip(line).for_each(|(o, v)| *o += weight * v);
-        }
-    });
-    let channels = source.channels;
-    let mut out = Raster::zeros(width, height, channels);
-    out.par_rows(|y, line| {
-        for (x, pixel) in line.chunks_exact_mut(channels).enumerate() {
-            for (column, weight) in overlaps(x, width, source.width) {
-                let at = y * stride + column * channels;
-                pixel.iter_mut().zip(&rows.data[at..at + channels]).for_each(|(o, v)| *o += weight * v);
-            }
-        }
-    });
-    out
-}
-
-/// Source cells under cell `i` of `n`, each with its share.
-fn overlaps(i: usize, n: usize, source: usize) -> impl Iterator<Item = (usize, f32)> {
-    let scale = source as f64 / n as f64;
-    let (start, end) = (i as f64 * scale, (i + 1) as f64 * scale);
-    (start as usize..(end.ceil() as usize).min(source)).map(move |cell| {
-        let share = (end.min(cell as f64 + 1.0) - start.max(cell as f64)).max(0.0) / scale;
-        (cell, share as f32)
-    })
-}
-
-fn stretched(source: &Raster, width: usize, height: usize) -> Raster {
-    if (source.width, source.height) == (width, height) {
-        return source.clone();
-    }
-    let channels = source.channels;
-    let scale = [source.width as f32 / width as f32, source.height as f32 / height as f32];
-    let mut out = Raster::zeros(width, height, channels);
-    out.par_rows(|y, line| {
-        for (x, pixel) in line.chunks_exact_mut(channels).enumerate() {
-            source.catmull_rom((x as f32 + 0.5) * scale[0] - 0.5, (y as f32 + 0.5) * scale[1] - 0.5, pixel);
-        }
-    });
-    if channels == 1 {
-        out.data.iter_mut().for_each(|v| *v = v.clamp(0.0, 1.0));
-    }
-    out
-}
-
 /// Means of mask and validity over each latent cell, interleaved.
 fn cell_means(mask: &Raster, valid: &Raster, w: usize, h: usize) -> Vec<f32> {
-    let (mask, valid) = (resample(mask, w, h), resample(valid, w, h));
+    let (mask, valid) = (mask.resized(w, h), valid.resized(w, h));
     mask.data.iter().zip(&valid.data).flat_map(|(&m, &v)| [m, v]).collect()
 }
