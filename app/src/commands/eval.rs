@@ -46,12 +46,12 @@ pub(crate) fn run(command: &EvalCommand) -> Outcome {
     };
     let result = evaluate(&model, &options, progress.as_ref());
     drop(progress);
-    let report = result.map_err(|error| {
-        let kind = match error {
-            EvalError::Animate(AnimateError::Cancelled) => Kind::Interrupted(interrupt.exit_code()),
-            _ => Kind::BadInput,
-        };
-        Failure::new(kind, error)
+    let report = result.map_err(|error| match error {
+        EvalError::Animate(AnimateError::Cancelled) => Failure::message(
+            Kind::Interrupted(interrupt.exit_code()),
+            "interrupted; no report was written and the next evaluation starts over",
+        ),
+        other => Failure::new(Kind::BadInput, other),
     })?;
     print(&report);
     save(&report, json)
