@@ -369,13 +369,18 @@ fn tools(ui: &mut Ui, state: &mut State) {
             });
             if matches!(state.canvas.tool, Tool::Brush | Tool::Erase) {
                 ui.add_space(space::S);
-                brush_size(ui, state);
+                ui.scope(|ui| brush_size(ui, state));
             }
         });
         ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
             ui.spacing_mut().item_spacing.x = 2.0;
             ui.add_enabled_ui(state.item().is_some(), |ui| {
-                if button(ui, None, "1:1", Tone::Quiet).on_hover_text(Command::ZoomPixels.tip(&ctx)).clicked()
+                // Where there is little room what has a key goes first.
+                let room = ui.available_width();
+                if room > 150.0
+                    && button(ui, None, "1:1", Tone::Quiet)
+                        .on_hover_text(Command::ZoomPixels.tip(&ctx))
+                        .clicked()
                 {
                     state.todo.push(Command::ZoomPixels);
                 }
@@ -386,18 +391,22 @@ fn tools(ui: &mut Ui, state: &mut State) {
                     }
                 }
                 let percent = state.canvas.drawn_zoom * ctx.pixels_per_point() * 100.0;
-                if state.item().is_some() && percent > 0.0 {
+                if room > 300.0 && state.item().is_some() && percent > 0.0 {
                     let text = format!("{percent:.0} %");
                     ui.label(
                         eframe::egui::RichText::new(text).font(Type::Caption.font()).color(palette(ui).muted),
                     );
                 }
+                if room < 260.0 {
+                    if icon_button(ui, icons::LAYERS, Command::ViewNext.name()).clicked() {
+                        state.todo.push(Command::ViewNext);
+                    }
+                    return;
+                }
                 ui.add_space(space::S);
-                let views = [(MaskView::Hidden, "Off"), (MaskView::Matte, "Matte"), (MaskView::Tint, "Tint")];
+                let order = [(MaskView::Tint, "Tint"), (MaskView::Matte, "Matte"), (MaskView::Hidden, "Off")];
                 let mut view = state.canvas.view;
                 ui.with_layout(Layout::left_to_right(Align::Center), |ui| {
-                    let mut order = views;
-                    order.reverse();
                     crate::gui::widgets::segmented(ui, &mut view, &order);
                 });
                 state.canvas.view = view;
@@ -409,6 +418,8 @@ fn tools(ui: &mut Ui, state: &mut State) {
 fn brush_size(ui: &mut Ui, state: &mut State) {
     let enabled = ui.is_enabled();
     ui.spacing_mut().slider_width = 72.0;
+    // As the sliders of the inspector: the knob follows this height.
+    ui.spacing_mut().interact_size.y = 15.0;
     let slider = eframe::egui::Slider::new(&mut state.canvas.brush, brush::SIZES).logarithmic(true);
     let response = ui.add(slider.show_value(false));
     let percent = f64::from(state.canvas.brush) * 100.0;

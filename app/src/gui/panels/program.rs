@@ -16,7 +16,7 @@ use crate::gui::state::State;
 use crate::gui::tasks::pictures::Loading;
 use crate::gui::tasks::player::{Film, FilmInfo};
 use crate::gui::theme::{Type, palette, space};
-use crate::gui::widgets::{empty, icon_button, progress, segmented, tool_button};
+use crate::gui::widgets::{empty, icon_button, progress, tool_button};
 
 /// Height of the transport below the picture.
 const BAR: f32 = 66.0;
@@ -249,15 +249,17 @@ fn transport(ui: &mut Ui, state: &mut State, info: Option<FilmInfo>) {
 
 /// Whether the chosen take or the timeline is played.
 fn source(ui: &mut Ui, state: &mut State) {
-    let mut sequence = state.monitor.sequence;
-    if ui.available_width() > 260.0 && segmented(ui, &mut sequence, &[(false, "Take"), (true, "Timeline")]) {
-        if sequence {
-            let t = state.sequence.playhead;
-            state.show_timeline_at(t);
-        } else {
-            state.monitor_latest();
+    let (on, tip) = (state.monitor.sequence, "Plays the timeline, or the chosen take");
+    ui.add_enabled_ui(state.timeline_info().is_some(), |ui| {
+        if tool_button(ui, icons::LIST_VIDEO, "Play the timeline", tip, on).clicked() {
+            if on {
+                state.monitor_latest();
+            } else {
+                let t = state.sequence.playhead;
+                state.show_timeline_at(t);
+            }
         }
-    }
+    });
 }
 
 /// The line with the playhead.

@@ -194,7 +194,7 @@ fn the_mask_on_the_canvas_is_the_mask_of_a_render() {
 #[test]
 fn a_render_stops_soon_and_goes_on_where_it_stopped() {
     let mut desk = Desk::new();
-    desk.open(&SMALL.replace("\"steps\": 1", "\"steps\": 40"));
+    desk.open(&SMALL.replace("\"steps\": 1", "\"steps\": 12"));
     ready(&mut desk);
     desk.click("Animate");
     desk.wait("it denoises", |state| {

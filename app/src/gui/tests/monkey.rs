@@ -88,8 +88,14 @@ const KEYS: [Key; 50] = [
     Key::Comma,
 ];
 
-const TEXTS: [&str; 6] =
-    ["drift left", "", "☂ ünï", "0.5", "-7e300", "{\"kinora_keys\":[[0,1],[0.5,0]],\"ease\":\"step\"}"];
+const TEXTS: [&str; 6] = [
+    "drift left",
+    "",
+    "wörd ünï — “a”",
+    "0.5",
+    "-7e300",
+    "{\"kinora_keys\":[[0,1],[0.5,0]],\"ease\":\"step\"}",
+];
 
 fn events(dice: &mut Dice, at: &mut Pos2, size: (usize, usize)) -> Vec<Event> {
     let modifiers = dice.one(&[

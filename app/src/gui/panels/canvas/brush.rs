@@ -1,6 +1,6 @@
 //! Brush and eraser: a stroke is drawn while the button is down and kept when it is let go.
 
-use eframe::egui::{Color32, Painter, PointerButton, Pos2, Response, Stroke as Line, Ui};
+use eframe::egui::{Color32, Painter, PointerButton, Pos2, Response, Shape, Stroke as Line, Ui};
 
 use super::Frame;
 use crate::gui::state::{State, Tool};
@@ -58,12 +58,13 @@ pub(super) fn show(ui: &Ui, state: &State, painter: &Painter, frame: &Frame, hov
     if let Some(stroke) = &state.canvas.stroke {
         let ink = if erase { Color32::from_black_alpha(150) } else { colour.gamma_multiply(0.5) };
         let points: Vec<Pos2> = stroke.iter().map(|&(x, y)| frame.point(x, y)).collect();
-        for point in &points {
-            painter.circle_filled(*point, radius, ink);
-        }
-        for pair in points.windows(2) {
-            if let [a, b] = pair {
-                painter.line_segment([*a, *b], Line::new(2.0 * radius, ink));
+        // One path, so that it is nowhere twice as dark as it is.
+        match points.as_slice() {
+            [only] => {
+                painter.circle_filled(*only, radius, ink);
+            }
+            _ => {
+                painter.add(Shape::line(points, Line::new(2.0 * radius, ink)));
             }
         }
     }

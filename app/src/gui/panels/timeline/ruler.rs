@@ -73,6 +73,12 @@ pub(super) fn show(ui: &Ui, state: &mut State, rect: Rect, scale: &Scale) {
             eframe::egui::StrokeKind::Inside,
         );
     }
+    // A press and release within one frame is no drag.
+    if response.clicked()
+        && let Some(at) = response.interact_pointer_pos()
+    {
+        state.show_timeline_at(scale.t(at.x));
+    }
     let pressed = response.is_pointer_button_down_on() && ui.input(|input| input.pointer.primary_pressed());
     if pressed || response.drag_started() {
         state.sequence.drag = Some(Drag::Playhead);
