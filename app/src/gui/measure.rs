@@ -31,6 +31,7 @@ pub(crate) struct Measure {
     frames: Vec<f64>,
     /// Milliseconds of work a frame.
     work: Vec<f64>,
+    finished: bool,
 }
 
 impl Measure {
@@ -47,6 +48,7 @@ impl Measure {
             last: None,
             frames: vec![],
             work: vec![],
+            finished: false,
         }
     }
 
@@ -90,6 +92,10 @@ impl Measure {
 
     fn finish(&mut self, ctx: &Context) {
         use std::io::Write as _;
+        // The window takes a frame or two to close.
+        if std::mem::replace(&mut self.finished, true) {
+            return;
+        }
         let text = format!("{:#}\n", self.report());
         // Whoever asked for it reads it; a closed pipe is their decision.
         let _ = std::io::stdout().lock().write_all(text.as_bytes());
