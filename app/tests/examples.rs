@@ -259,6 +259,11 @@ fn two_regions() {
 }
 
 #[test]
+fn painted_keys() {
+    check("painted-keys");
+}
+
+#[test]
 fn magnitude_strip() {
     check("magnitude-strip");
 }
