@@ -64,6 +64,9 @@ pub(crate) enum Command {
 pub(crate) struct OpenArgs {
     /// A document, picture or clip to open
     pub(crate) file: Option<PathBuf>,
+    /// Time the frames of the window for so many seconds while the clip is rendered, print JSON, close
+    #[arg(long, value_name = "SECONDS", hide = true)]
+    pub(crate) measure: Option<f64>,
 }
 
 #[derive(Debug, Args)]

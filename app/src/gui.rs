@@ -10,11 +10,13 @@ mod files;
 mod icons;
 mod jobs;
 mod layout;
+mod measure;
 mod model;
 mod monitor;
 mod overlays;
 mod panels;
 mod samples;
+mod sequence;
 mod state;
 mod tasks;
 #[cfg(test)]
@@ -29,6 +31,7 @@ use eframe::egui::{ViewportBuilder, vec2};
 
 use crate::failure::{Failure, Kind, Outcome};
 use app::App;
+use measure::Measure;
 use model::places::Places;
 use model::settings::Settings;
 
@@ -38,8 +41,9 @@ pub(crate) fn has_display() -> bool {
     cfg!(not(target_os = "linux")) || set("DISPLAY") || set("WAYLAND_DISPLAY")
 }
 
-/// Opens the window, with `document` in it if there is one, and returns when it is closed.
-pub(crate) fn open(document: Option<&Path>) -> Outcome {
+/// Opens the window, with `document` in it if there is one, and returns when it is closed. With
+/// `measure` it times its frames for so many seconds and closes itself.
+pub(crate) fn open(document: Option<&Path>, measure: Option<f64>) -> Outcome {
     if !has_display() {
         let message = "there is no display to open a window on (DISPLAY and WAYLAND_DISPLAY are not set); `kinora --help` lists what works without one";
         return Err(Failure::message(Kind::Unavailable, message));
@@ -59,6 +63,7 @@ pub(crate) fn open(document: Option<&Path>) -> Outcome {
     let document = document.map(Path::to_path_buf);
     let create: eframe::AppCreator<'_> = Box::new(move |cc| {
         let mut app = App::new(&cc.egui_ctx, places);
+        app.measure = measure.map(Measure::new);
         if let Some(document) = &document {
             app.state.open_any(document);
         }

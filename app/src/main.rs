@@ -50,7 +50,7 @@ fn main() -> ExitCode {
 fn dispatch(command: Option<Command>) -> Outcome {
     match command {
         Some(command) => perform(command),
-        None if gui::has_display() => gui::open(None),
+        None if gui::has_display() => gui::open(None, None),
         None => {
             let help = <Cli as clap::CommandFactory>::command().render_help();
             Err(failure::Failure::message(
@@ -69,7 +69,7 @@ fn dispatch(command: Command) -> Outcome {
 fn perform(command: Command) -> Outcome {
     match command {
         #[cfg(feature = "gui")]
-        Command::Open(args) => gui::open(args.file.as_deref()),
+        Command::Open(args) => gui::open(args.file.as_deref(), args.measure),
         Command::Render(args) => commands::render::run(&args),
         Command::Animate(args) => commands::animate::run(&args),
         Command::Validate(args) => commands::validate::run(&args),

@@ -50,6 +50,12 @@ const EXAMPLES: &[Example] = &[
         outputs: &[("file", "out/two-regions.webm", Wanted::Clip("vp9", 96, 64, (8, 1)))],
     },
     Example {
+        // As the window saves it: strokes, keyframes, a timeline.
+        name: "painted-keys",
+        shots: &["shot"],
+        outputs: &[("file", "out/painted-keys.mkv", Wanted::Clip("ffv1", 96, 64, (8, 1)))],
+    },
+    Example {
         name: "magnitude-strip",
         shots: &["little", "middle", "much"],
         // Five cells of 240x160 and three rows, four pixels between and around them.
@@ -250,6 +256,11 @@ fn single_click() {
 #[test]
 fn two_regions() {
     check("two-regions");
+}
+
+#[test]
+fn painted_keys() {
+    check("painted-keys");
 }
 
 #[test]

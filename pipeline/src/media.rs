@@ -26,5 +26,5 @@ pub use ops::{crop, from_planes, resize, resize_mask, to_planes};
 pub use picture::{Mask, Picture, PictureError};
 pub use raster::{Raster, byte_from_signed};
 pub use recipe::read_recipe;
-pub use video_in::{Orientation, TimedPicture, VideoInfo, VideoReader};
+pub use video_in::{Orientation, TimedPicture, VideoInfo, VideoReader, loudness};
 pub use video_out::{Codec, EncodeSpec, MediaSink, Quality, WrittenFile, create_sink, foreign_entry};

@@ -185,6 +185,18 @@ fn wrong_values_are_named_with_what_was_expected() {
             "at least one click on the thing",
         ),
         (
+            r#""n": { "op": "mask.click", "image": "@photo", "strokes": [{ "points": [[0.1, 0.2]], "radius": 0.1, "erase": true }] }"#,
+            ProblemKind::Value,
+            "nodes.n.points",
+            "or a stroke that adds",
+        ),
+        (
+            r#""n": { "op": "mask.click", "image": "@photo", "strokes": [{ "points": [[0.1, 0.2]], "radius": 7 }] }"#,
+            ProblemKind::Range,
+            "nodes.n.strokes[0].radius",
+            "found 7",
+        ),
+        (
             r#""n": { "op": "mask.click", "image": "photo", "points": [{ "x": 0, "y": 0 }] }"#,
             ProblemKind::Value,
             "nodes.n.image",

@@ -7,9 +7,12 @@ use super::files::After;
 use super::model::changes;
 use super::model::project::Project;
 use super::model::scene::Shape;
+use super::model::timeline::Edge;
 use super::overlays::modal::Modal;
 use super::overlays::palette::PaletteState;
 use super::overlays::toasts::Kind;
+use super::panels::timeline::{MAX_ZOOM, MIN_ZOOM};
+use super::sequence::Focus;
 use super::state::{MaskView, State, Tool};
 use super::tasks::dialogs::Wanted;
 use super::tasks::player::FilmInfo;
@@ -42,7 +45,9 @@ impl State {
             C::ZoomIn | C::ZoomOut | C::ZoomFit | C::ZoomPixels | C::ViewNext if item.is_none() => {
                 say("there is no picture")
             }
-            C::ToolClick | C::ToolLeaveOut | C::ToolPan if item.is_none() => say("there is no picture"),
+            C::ToolClick | C::ToolLeaveOut | C::ToolBrush | C::ToolErase | C::ToolPan if item.is_none() => {
+                say("there is no picture")
+            }
             C::Animate | C::Export if item.is_none() => say("there is no picture"),
             C::Animate | C::Export if item.is_some_and(|item| item.shot.is_none()) => {
                 say("click on what should move first")
@@ -56,9 +61,32 @@ impl State {
             | C::StepForward
             | C::GoToStart
             | C::GoToEnd
-                if self.monitor.film.is_none() =>
+                if !self.can_play() =>
             {
                 say("there is no clip yet; press Animate")
+            }
+            C::SplitClip | C::TrimStart | C::TrimEnd if self.clip_at_playhead().is_none() => {
+                say("no clip that can be cut is under the playhead")
+            }
+            C::RemoveClip | C::RippleClip if self.sequence.chosen.is_none() => say("no clip is chosen"),
+            C::AddToTimeline if self.placeable().is_none() => {
+                say("choose a picture in which something moves, or a clip")
+            }
+            C::AddTrack | C::FitTimeline | C::ZoomTimelineIn | C::ZoomTimelineOut if project.is_none() => {
+                say("no project is open")
+            }
+            C::PreviousCut | C::NextCut if self.timeline_info().is_none() => say("the timeline is empty"),
+            C::SetKey if self.region().is_none() => say("no region is chosen"),
+            C::Delete
+                if self.sequence.keys.is_none()
+                    && self.sequence.chosen.is_none()
+                    && self.region().is_none() =>
+            {
+                say("nothing is chosen")
+            }
+            C::CopyKeys if self.sequence.keys.is_none() => say("no keys are chosen"),
+            C::PasteKeys if self.item().is_none_or(|item| item.shot.is_none()) => {
+                say("there is no shot to paste to")
             }
             _ => None,
         }
@@ -83,6 +111,12 @@ impl State {
             C::CloseProject => self.leave(After::Close),
             C::Quit => ctx.send_viewport_cmd(ViewportCommand::Close),
             C::Undo | C::Redo => self.walk_history(command == C::Undo),
+            C::Delete => {
+                let timeline = self.focus == Focus::Timeline;
+                if !(timeline && self.remove_from_timeline(false)) {
+                    self.remove_chosen();
+                }
+            }
             C::RemoveRegion => self.remove_chosen(),
             C::RemoveItem => {
                 let id = self.choice.item.clone();
@@ -114,6 +148,8 @@ impl State {
             C::ResetLayout => self.reset_layout = true,
             C::ToolClick => self.canvas.tool = Tool::Pick,
             C::ToolLeaveOut => self.canvas.tool = Tool::LeaveOut,
+            C::ToolBrush => self.canvas.tool = Tool::Brush,
+            C::ToolErase => self.canvas.tool = Tool::Erase,
             C::ToolPan => self.canvas.tool = Tool::Pan,
             C::Animate => self.animate(),
             C::StopRender => {
@@ -132,6 +168,30 @@ impl State {
             C::StepForward => self.with_film(|state, info| state.monitor.step(info, true)),
             C::GoToStart => self.with_film(|state, info| state.monitor.go_to(info, 0)),
             C::GoToEnd => self.with_film(|state, info| state.monitor.go_to(info, info.frames - 1)),
+            C::SplitClip => self.split_clip(),
+            C::TrimStart => self.trim_to_playhead(Edge::Start),
+            C::TrimEnd => self.trim_to_playhead(Edge::End),
+            C::RemoveClip | C::RippleClip => {
+                self.sequence.keys = None;
+                self.remove_from_timeline(command == C::RippleClip);
+            }
+            C::AddToTimeline => self.add_to_timeline(),
+            C::AddTrack => {
+                if self.arrange("Add track", |timeline| timeline.add_track()) == Some(None) {
+                    self.toasts.add(Kind::Info, "a timeline has at most 16 tracks");
+                }
+            }
+            C::Snap => self.sequence.snap = !self.sequence.snap,
+            C::ZoomTimelineIn => self.zoom_timeline(ZOOM_STEP * ZOOM_STEP),
+            C::ZoomTimelineOut => self.zoom_timeline(1.0 / (ZOOM_STEP * ZOOM_STEP)),
+            C::FitTimeline => (self.sequence.zoom, self.sequence.scroll) = (None, 0.0),
+            C::PreviousCut => self.go_to_cut(false),
+            C::NextCut => self.go_to_cut(true),
+            C::SetKey => self.set_key(),
+            C::CopyKeys => {
+                self.copy_keys(ctx);
+            }
+            C::PasteKeys => ctx.send_viewport_cmd(ViewportCommand::RequestPaste),
             C::Repeat => {
                 self.settings.repeat = !self.settings.repeat;
                 self.touch_settings();
@@ -149,8 +209,7 @@ impl State {
     }
 
     fn with_film(&mut self, act: impl FnOnce(&mut Self, &FilmInfo)) {
-        let Some(film) = self.monitor.film.clone() else { return };
-        if let Some(Ok(info)) = self.player.film(&film) {
+        if let Some(Ok(info)) = self.programme() {
             act(self, &info);
         }
     }
@@ -197,6 +256,15 @@ impl State {
             self.choice.region = Some(at);
         }
         self.typed = None;
+    }
+
+    fn zoom_timeline(&mut self, factor: f32) {
+        let drawn = self.sequence.drawn_zoom;
+        let next = (drawn * factor).clamp(MIN_ZOOM, MAX_ZOOM);
+        // The playhead stays where it is on the screen.
+        let behind = (self.sequence.playhead - self.sequence.scroll) * f64::from(drawn / next);
+        self.sequence.scroll = (self.sequence.playhead - behind).max(0.0);
+        self.sequence.zoom = Some(next);
     }
 
     fn zoom_by(&mut self, factor: f32) {

@@ -11,10 +11,12 @@ use super::command::{Command, Group, TABLE, pressed};
 use super::files::After;
 use super::icons;
 use super::layout::{self, Pane, Panels};
+use super::measure::Measure;
 use super::model::places::Places;
 use super::overlays::{modal, palette as command_palette, welcome};
 use super::state::State;
 use super::tasks::Wake;
+use super::tasks::opener::Wish;
 use super::text::seconds;
 use super::theme::{self, Type, palette, space};
 use super::widgets::{Tone, button, caption, icon_button};
@@ -32,6 +34,8 @@ pub(crate) struct App {
     /// How the panels are arranged.
     layout: Tree<Pane>,
     title: String,
+    /// The measurement that was asked for.
+    pub(crate) measure: Option<Measure>,
 }
 
 impl App {
@@ -43,7 +47,7 @@ impl App {
         let state = State::new(places, wake);
         state.apply_settings(ctx);
         let layout = layout::remembered(state.settings.layout.as_ref()).unwrap_or_else(layout::usual);
-        Self { state, layout, title: String::new() }
+        Self { state, layout, title: String::new(), measure: None }
     }
 
     /// Shows one panel alone.
@@ -61,14 +65,34 @@ impl App {
         if self.state.modal.is_none() && self.state.palette.is_none() {
             let commands = pressed(ctx);
             self.state.todo.extend(commands);
-            for path in pasted(ctx) {
-                self.state.open_any(&path);
-            }
+            self.pasted(ctx);
         }
         if ctx.input(|input| input.viewport().close_requested()) && !self.state.leaving {
             self.state.leave(After::Quit);
             if !self.state.leaving {
                 ctx.send_viewport_cmd(ViewportCommand::CancelClose);
+            }
+        }
+    }
+
+    /// Copies and pastes while nobody types: keys, files, pictures.
+    fn pasted(&mut self, ctx: &Context) {
+        if ctx.text_edit_focused() {
+            return;
+        }
+        let events = ctx.input(|input| input.events.clone());
+        for event in events {
+            match event {
+                egui::Event::Copy => {
+                    self.state.copy_keys(ctx);
+                }
+                egui::Event::Paste(text) if !self.state.paste_keys(&text) => {
+                    for path in files_in(&text) {
+                        self.state.open_any(&path);
+                    }
+                }
+                egui::Event::PasteImage(image) => self.state.opener.ask(Wish::Pasted(image)),
+                _ => {}
             }
         }
     }
@@ -122,6 +146,9 @@ impl App {
             self.state.touch_settings();
         }
         self.state.textures.sweep();
+        if self.state.opener.waits() {
+            ctx.request_repaint();
+        }
         self.name_window(&ctx);
         if self.state.leaving {
             self.state.write_settings();
@@ -156,7 +183,11 @@ impl eframe::App for App {
     }
 
     fn ui(&mut self, ui: &mut Ui, _frame: &mut eframe::Frame) {
+        let begun = std::time::Instant::now();
         self.draw(ui);
+        if let Some(measure) = &mut self.measure {
+            measure.frame(ui.ctx(), &mut self.state, begun.elapsed());
+        }
     }
 
     fn clear_color(&self, _visuals: &egui::Visuals) -> [f32; 4] {
@@ -175,24 +206,13 @@ fn dropped(ctx: &Context) -> Vec<std::path::PathBuf> {
     ctx.input(|input| input.raw.dropped_files.iter().map(|file| file.path().to_path_buf()).collect())
 }
 
-/// Paths pasted while nobody types: what file managers put on the clipboard.
-fn pasted(ctx: &Context) -> Vec<std::path::PathBuf> {
-    if ctx.text_edit_focused() {
-        return vec![];
-    }
-    let texts: Vec<String> = ctx.input(|input| {
-        let paste = input.events.iter().filter_map(|event| match event {
-            egui::Event::Paste(text) => Some(text.clone()),
-            _ => None,
-        });
-        paste.collect()
-    });
-    let lines = texts.iter().flat_map(|text| text.lines());
-    let paths = lines.map(|line| line.trim()).filter(|line| !line.is_empty()).map(|line| {
+/// The files a pasted text names: what file managers put on the clipboard.
+fn files_in(text: &str) -> Vec<std::path::PathBuf> {
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty()).map(|line| {
         let plain = line.strip_prefix("file://").map_or_else(|| line.to_owned(), unescape);
         std::path::PathBuf::from(plain)
     });
-    paths.filter(|path| path.is_absolute() && path.is_file()).take(16).collect()
+    lines.filter(|path| path.is_absolute() && path.is_file()).take(16).collect()
 }
 
 /// The path of a `file://` address: `%20` is a space.
@@ -334,6 +354,8 @@ fn status(ui: &mut Ui, state: &mut State) {
                 ui.painter().rect_filled(rect, 2, p.line);
                 let filled = rect.with_max_x(rect.left() + rect.width() * live.fraction);
                 ui.painter().rect(filled, 2, p.accent, Stroke::NONE, egui::StrokeKind::Inside);
+            } else if let Some(name) = state.opener.busy() {
+                caption(ui, format!("Opening {name}…"));
             } else if state.masks.is_busy() {
                 caption(ui, "Cutting out…");
             }

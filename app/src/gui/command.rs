@@ -21,14 +21,24 @@ pub(crate) enum Group {
     Render,
     /// Playing clips.
     Play,
+    /// Clips over time.
+    Timeline,
     /// Help.
     Help,
 }
 
 impl Group {
     /// In the order of the menu bar.
-    pub(crate) const ALL: [Self; 7] =
-        [Self::File, Self::Edit, Self::View, Self::Tools, Self::Render, Self::Play, Self::Help];
+    pub(crate) const ALL: [Self; 8] = [
+        Self::File,
+        Self::Edit,
+        Self::View,
+        Self::Tools,
+        Self::Timeline,
+        Self::Render,
+        Self::Play,
+        Self::Help,
+    ];
 
     /// The menu's name.
     pub(crate) fn name(self) -> &'static str {
@@ -39,6 +49,7 @@ impl Group {
             Self::Tools => "Tools",
             Self::Render => "Render",
             Self::Play => "Play",
+            Self::Timeline => "Timeline",
             Self::Help => "Help",
         }
     }
@@ -56,8 +67,11 @@ pub(crate) enum Command {
     Quit,
     Undo,
     Redo,
+    Delete,
     RemoveRegion,
     RemoveItem,
+    CopyKeys,
+    PasteKeys,
     PreviousRegion,
     NextRegion,
     RaiseRegion,
@@ -74,6 +88,8 @@ pub(crate) enum Command {
     ResetLayout,
     ToolClick,
     ToolLeaveOut,
+    ToolBrush,
+    ToolErase,
     ToolPan,
     Animate,
     StopRender,
@@ -88,6 +104,20 @@ pub(crate) enum Command {
     GoToStart,
     GoToEnd,
     Repeat,
+    SplitClip,
+    TrimStart,
+    TrimEnd,
+    RemoveClip,
+    RippleClip,
+    AddToTimeline,
+    AddTrack,
+    Snap,
+    ZoomTimelineIn,
+    ZoomTimelineOut,
+    FitTimeline,
+    PreviousCut,
+    NextCut,
+    SetKey,
     Palette,
     Shortcuts,
     About,
@@ -143,7 +173,10 @@ pub(crate) const TABLE: &[Entry] = table! {
     File: Command::Quit, "Quit", "Closes the window", None, [key(CTRL, Key::Q)];
     Edit: Command::Undo, "Undo", "Takes the last edit back", Some(icons::UNDO_2), [key(CTRL, Key::Z)];
     Edit: Command::Redo, "Redo", "Makes the edit last taken back again", Some(icons::REDO_2), [key(CTRL_SHIFT, Key::Z), key(CTRL, Key::Y)];
-    Edit: Command::RemoveRegion, "Remove region", "Removes the chosen click, or the chosen region", Some(icons::TRASH_2), [key(NONE, Key::Delete), key(NONE, Key::Backspace)];
+    Edit: Command::Delete, "Delete", "Removes what is chosen: keys or a clip on the timeline, a click or a region in the picture", Some(icons::TRASH_2), [key(NONE, Key::Delete), key(NONE, Key::Backspace)];
+    Edit: Command::CopyKeys, "Copy keys", "Puts the chosen keys on the clipboard", Some(icons::COPY), [key(CTRL, Key::C)];
+    Edit: Command::PasteKeys, "Paste", "Puts keys where the playhead is, or a picture into the project", Some(icons::CLIPBOARD_PASTE), [key(CTRL, Key::V)];
+    Edit: Command::RemoveRegion, "Remove region", "Removes the chosen click, or the chosen region", None, [];
     Edit: Command::RemoveItem, "Remove picture", "Takes the picture and what moves in it out of the project", None, [];
     Edit: Command::PreviousRegion, "Previous region", "Chooses the region before", None, [key(NONE, Key::OpenBracket)];
     Edit: Command::NextRegion, "Next region", "Chooses the region after", None, [key(NONE, Key::CloseBracket)];
@@ -164,12 +197,29 @@ pub(crate) const TABLE: &[Entry] = table! {
     View: Command::ShowPane(Pane::Media), "Show media", "Brings the project's pictures forward", None, [];
     View: Command::ShowPane(Pane::Inspector), "Show inspector", "Brings the controls of what is chosen forward", None, [];
     View: Command::ShowPane(Pane::Takes), "Show takes", "Brings the clips made so far forward", None, [];
+    View: Command::ShowPane(Pane::Timeline), "Show timeline", "Brings the clips over time forward", None, [];
     View: Command::ShowPane(Pane::Jobs), "Show jobs", "Brings what is being rendered forward", None, [];
     View: Command::ShowPane(Pane::Models), "Show models", "Brings the installed models forward", None, [];
     View: Command::ResetLayout, "Reset the arrangement", "Puts every panel back where it was at first", Some(icons::LAYOUT_DASHBOARD), [];
     Tools: Command::ToolClick, "Pick tool", "A click adds what is under it", Some(icons::MOUSE_POINTER_CLICK), [key(NONE, Key::V)];
     Tools: Command::ToolLeaveOut, "Leave-out tool", "A click takes what is under it out of the region", Some(icons::CIRCLE_MINUS), [key(NONE, Key::X)];
+    Tools: Command::ToolBrush, "Brush tool", "Paints the shape of the region", Some(icons::BRUSH), [key(NONE, Key::B)];
+    Tools: Command::ToolErase, "Eraser tool", "Takes painted and found shape away", Some(icons::ERASER), [key(NONE, Key::E)];
     Tools: Command::ToolPan, "Hand tool", "Drags the picture about", Some(icons::HAND), [key(NONE, Key::H)];
+    Timeline: Command::SplitClip, "Split clip", "Cuts the clip under the playhead in two", Some(icons::SCISSORS), [key(NONE, Key::S)];
+    Timeline: Command::TrimStart, "Trim start to playhead", "Cuts off what comes before the playhead", None, [key(NONE, Key::Q)];
+    Timeline: Command::TrimEnd, "Trim end to playhead", "Cuts off what comes after the playhead", None, [key(NONE, Key::W)];
+    Timeline: Command::RemoveClip, "Remove clip", "Takes the chosen clip off the timeline; its shot stays", Some(icons::TRASH_2), [];
+    Timeline: Command::RippleClip, "Remove clip and gap", "Takes the chosen clip off and closes the gap", None, [key(SHIFT, Key::Delete)];
+    Timeline: Command::AddToTimeline, "Add to timeline", "Puts the chosen shot or clip at the end of the timeline", Some(icons::LIST_VIDEO), [key(NONE, Key::Period)];
+    Timeline: Command::AddTrack, "Add track", "Adds a track on top", Some(icons::LAYERS), [];
+    Timeline: Command::SetKey, "Set key", "Keeps the magnitude of the chosen region at the playhead, so that it can change from there", Some(icons::DIAMOND_PLUS), [key(SHIFT, Key::K)];
+    Timeline: Command::Snap, "Snap", "Lets edges and the playhead snap to each other", Some(icons::MAGNET), [key(NONE, Key::N)];
+    Timeline: Command::PreviousCut, "To the previous cut", "Moves the playhead to the edge before", None, [key(NONE, Key::ArrowUp)];
+    Timeline: Command::NextCut, "To the next cut", "Moves the playhead to the edge after", None, [key(NONE, Key::ArrowDown)];
+    Timeline: Command::ZoomTimelineIn, "Zoom timeline in", "Shows less time, larger", Some(icons::ZOOM_IN), [];
+    Timeline: Command::ZoomTimelineOut, "Zoom timeline out", "Shows more time, smaller", Some(icons::ZOOM_OUT), [];
+    Timeline: Command::FitTimeline, "Fit timeline", "Shows the whole timeline", Some(icons::MAXIMIZE), [key(SHIFT, Key::F)];
     Render: Command::Animate, "Animate", "Makes the clip", Some(icons::SPARKLES), [key(CTRL, Key::Enter)];
     Render: Command::StopRender, "Stop", "Stops what is being made; it can go on later", Some(icons::CIRCLE_STOP), [key(CTRL, Key::Period)];
     Render: Command::Export, "Export…", "Writes the clip to a file", Some(icons::UPLOAD), [key(CTRL, Key::E)];
@@ -251,6 +301,10 @@ pub(crate) fn written(ctx: &Context, keys: &KeyboardShortcut) -> String {
         ("Plus", "+"),
         ("Minus", "-"),
         ("Period", "."),
+        ("ArrowUp", "↑"),
+        ("ArrowDown", "↓"),
+        ("Up", "↑"),
+        ("Down", "↓"),
         ("ArrowLeft", "←"),
         ("ArrowRight", "→"),
         ("Left", "←"),
@@ -261,7 +315,10 @@ pub(crate) fn written(ctx: &Context, keys: &KeyboardShortcut) -> String {
 }
 
 fn works_controls(key: Key) -> bool {
-    matches!(key, Key::Space | Key::ArrowLeft | Key::ArrowRight | Key::Home | Key::End)
+    matches!(
+        key,
+        Key::Space | Key::ArrowLeft | Key::ArrowRight | Key::ArrowUp | Key::ArrowDown | Key::Home | Key::End
+    )
 }
 
 #[cfg(test)]

@@ -3,14 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use super::model::changes::{self, NewItem};
-use super::model::media::{self, import, import_bytes, missing};
-use super::model::places::unix_now;
+use super::model::media::{self, import, missing};
 use super::model::project::{OpenError, Place, Project, SaveError};
 use super::overlays::modal::Modal;
 use super::overlays::toasts::Kind;
-use super::samples::SAMPLES;
 use super::state::{Choice, State};
 use super::tasks::dialogs::{Answer, Wanted};
+use super::tasks::opener::{Brought, Opened, Wish};
 use kinora_pipeline::store::assets::asset_roots;
 
 /// What to go on with after unsaved work was seen to.
@@ -22,13 +21,8 @@ pub(crate) enum After {
     Quit,
     /// Another document.
     Open(PathBuf),
-}
-
-/// Files that are clips by their name; content decides when they are read.
-fn is_clip(path: &Path) -> bool {
-    const CLIPS: [&str; 10] = ["mp4", "m4v", "mov", "mkv", "webm", "avi", "mpg", "mpeg", "ts", "m2ts"];
-    let end = path.extension().and_then(|end| end.to_str()).unwrap_or_default().to_ascii_lowercase();
-    CLIPS.contains(&end.as_str())
+    /// The document that made a file.
+    Recipe(PathBuf),
 }
 
 fn is_document(path: &Path) -> bool {
@@ -41,7 +35,7 @@ impl State {
         if is_document(path) {
             self.leave(After::Open(path.to_path_buf()));
         } else {
-            self.add_media(path);
+            self.opener.ask(Wish::Media(path.to_path_buf()));
         }
     }
 
@@ -67,7 +61,8 @@ impl State {
                 self.close();
                 self.leaving = true;
             }
-            After::Open(path) => self.open_document(&path),
+            After::Open(path) => self.opener.ask(Wish::Document(path)),
+            After::Recipe(path) => self.opener.ask(Wish::Recipe(path)),
         }
     }
 
@@ -84,22 +79,36 @@ impl State {
         self.missing = None;
         self.pictures.forget();
         self.monitor.load(None, false);
-        self.canvas = super::state::Canvas { centre: [0.5, 0.5], ..Default::default() };
+        self.sequence = super::sequence::TimelineView { snap: self.sequence.snap, ..Default::default() };
+        self.films = None;
+        self.canvas = super::state::Canvas::default();
     }
 
-    fn open_document(&mut self, path: &Path) {
-        match Project::open(path, &self.places) {
-            Ok(project) => {
-                if let Some(old) = self.project.take() {
-                    old.discard();
-                }
-                self.show_nothing();
-                self.enter(project);
-                self.settings.remember(path);
+    /// Takes in what was opened, and goes on with what waits. Says whether anything was.
+    pub(crate) fn take_opened(&mut self) -> bool {
+        let answer = self.opener.answer();
+        let any = answer.is_some();
+        match answer {
+            Some(Opened::Document(path, Ok(project))) => {
+                self.enter_instead(*project);
+                self.settings.remember(&path);
                 self.touch_settings();
             }
-            Err(error) => self.refuse(path, &error),
+            Some(Opened::Recipe(_, Ok(project))) => {
+                self.enter_instead(*project);
+                self.toasts.add(Kind::Done, "this is what made the file; save it to keep it");
+            }
+            Some(Opened::Document(path, Err(error)) | Opened::Recipe(path, Err(error))) => {
+                self.refuse(&path, &error);
+            }
+            Some(Opened::Media(brought)) => self.place(brought),
+            Some(Opened::Asks(path)) => self.modal = Some(Modal::Finished(path)),
+            Some(Opened::Nothing(why)) => self.toasts.add(Kind::Error, why),
+            None => {}
         }
+        let project = self.project.as_ref();
+        self.opener.go_on(|| project.map(Project::folder));
+        any
     }
 
     fn refuse(&mut self, path: &Path, error: &OpenError) {
@@ -115,6 +124,14 @@ impl State {
             other => other.to_string(),
         };
         self.modal = Some(Modal::Refused { title: format!("{name} was not opened"), text });
+    }
+
+    fn enter_instead(&mut self, project: Project) {
+        if let Some(old) = self.project.take() {
+            old.discard();
+        }
+        self.show_nothing();
+        self.enter(project);
     }
 
     fn enter(&mut self, project: Project) {
@@ -144,11 +161,7 @@ impl State {
         let orphan = self.orphans.remove(index);
         match Project::recover(orphan, &self.places) {
             Ok(project) => {
-                if let Some(old) = self.project.take() {
-                    old.discard();
-                }
-                self.show_nothing();
-                self.enter(project);
+                self.enter_instead(project);
                 self.toasts.add(Kind::Done, "the unsaved work is back; save it to keep it");
             }
             Err(error) => self.toasts.add(Kind::Error, format!("the unsaved work cannot be used: {error}")),
@@ -156,62 +169,20 @@ impl State {
         self.modal = None;
     }
 
-    /// A folder for a project without a file.
-    fn new_folder(&self) -> std::io::Result<PathBuf> {
-        let root = self.places.untitled();
-        std::fs::create_dir_all(&root)?;
-        for attempt in 0..1000 {
-            let folder = root.join(format!("{}-{}-{attempt}", unix_now(), std::process::id()));
-            match std::fs::create_dir(&folder) {
-                Ok(()) => return Ok(folder),
-                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Err(std::io::Error::other("no free name"))
-    }
-
     /// Begins a project with a sample picture.
     pub(crate) fn start_with_sample(&mut self, index: usize) {
-        let Some(sample) = SAMPLES.get(index) else { return };
-        self.bring(None, |folder| {
-            let name = import_bytes(folder, sample.file, sample.bytes).map_err(|error| error.to_string())?;
-            Ok((name, false))
-        });
+        self.opener.ask(Wish::Sample(index));
     }
 
-    /// Brings a picture or clip into the project, which begins with it when there is none.
-    pub(crate) fn add_media(&mut self, path: &Path) {
-        let path = path.to_path_buf();
-        self.bring(Some(&path), |folder| {
-            let name = import(folder, &path).map_err(|error| error.to_string())?;
-            Ok((name, is_clip(&path)))
-        });
-    }
-
-    fn bring(&mut self, path: Option<&Path>, fetch: impl FnOnce(&Path) -> Result<(String, bool), String>) {
-        if let Some(path) = path.filter(|path| !path.is_file()) {
-            self.toasts.add(Kind::Error, format!("there is no file {}", path.display()));
-            return;
-        }
-        let fresh = self.project.is_none();
-        let folder = match self.project.as_ref().map(Project::folder) {
-            Some(folder) => Ok(folder),
-            None => self.new_folder().map_err(|error| format!("no project can be begun: {error}")),
-        };
-        let brought = folder.and_then(|folder| fetch(&folder).map(|found| (folder, found)));
-        let (folder, (name, clip)) = match brought {
-            Ok(found) => found,
-            Err(message) => {
-                self.toasts.add(Kind::Error, message);
-                return;
-            }
-        };
-        let item = if clip { NewItem::Frame(&name, 0.0) } else { NewItem::Picture(&name) };
-        let added = if fresh {
-            self.begin(folder, item)
-        } else {
-            self.edit(|project| changes::add_item(project, item))
+    /// Puts a file that was brought into the project's folder into its document.
+    fn place(&mut self, brought: Brought) {
+        let item =
+            if brought.clip { NewItem::Frame(&brought.name, 0.0) } else { NewItem::Picture(&brought.name) };
+        let added = match self.project.as_ref().map(Project::folder) {
+            None if brought.fresh => self.begin(brought.folder.clone(), item),
+            Some(folder) if folder == brought.folder => self.edit(|project| changes::add_item(project, item)),
+            // The project it was for was closed in the meantime.
+            _ => return,
         };
         if let Some(id) = added {
             self.choose(&id);
@@ -363,8 +334,6 @@ mod tests {
         assert_eq!(ends("/a/sea"), "/a/sea.kinora.json");
         assert_eq!(ends("/a/sea.kinora"), "/a/sea.kinora.json");
         assert_eq!(ends("/a/sea.JSON"), "/a/sea.JSON");
-        assert!(
-            is_clip(Path::new("a.MP4")) && !is_clip(Path::new("a.gif")) && is_document(Path::new("a.json"))
-        );
+        assert!(is_document(Path::new("a.json")) && !is_document(Path::new("a.mp4")));
     }
 }

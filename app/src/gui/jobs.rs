@@ -7,9 +7,10 @@ use serde_json::json;
 
 use super::layout::Pane;
 use super::model::changes;
+use super::model::patch::place;
 use super::model::places::unix_now;
 use super::model::project::Place;
-use super::model::queue::{Ending, Order, Purpose};
+use super::model::queue::{Ending, Job, Order, Phase, Purpose};
 use super::model::takes::{self, Take};
 use super::overlays::modal::Modal;
 use super::overlays::toasts::Kind;
@@ -27,6 +28,36 @@ impl State {
         let (title, purpose) = (item.name.clone(), Purpose::Take { shot: shot.node.clone() });
         let order = Order { title: &title, purpose, document, folder: &folder, out: None, force: false };
         self.runner.change(|queue| queue.add(order));
+    }
+
+    /// Takes a waiting job out of the line and brings what it would have made into the inspector, as
+    /// an edit that can be undone.
+    pub(crate) fn edit_job(&mut self, id: u64) {
+        let waits = |job: &&Job| job.phase == Phase::Waiting;
+        let Some(job) = self.runner.look(|queue, _| queue.job(id).filter(waits).cloned()) else { return };
+        if self.project.as_ref().is_none_or(|project| project.folder() != job.folder) {
+            self.toasts.add(Kind::Info, "this job is of another project; open that first");
+            return;
+        }
+        let (Purpose::Take { shot: target } | Purpose::Export { node: target }) = &job.purpose;
+        let nodes = takes::nodes_of(&job.document, target);
+        let brought = self.edit(|project| {
+            project.edit("Edit job", None, |edit| {
+                for (name, node) in nodes {
+                    edit.set(place!["nodes", name.as_str()], node)?;
+                }
+                Ok(())
+            })
+        });
+        if brought.is_none() {
+            return;
+        }
+        self.runner.change(|queue| queue.remove(id));
+        if let Purpose::Take { shot } = &job.purpose {
+            self.choose(shot);
+        }
+        self.show_pane = Some(Pane::Inspector);
+        self.toasts.add(Kind::Info, format!("{} is out of the line; change it and animate again", job.title));
     }
 
     /// Asks where the clip goes.
@@ -122,7 +153,7 @@ impl State {
         }
     }
 
-    fn keep_take(&mut self, job: &super::model::queue::Job, shot: &str, key: &str, seconds: f64) {
+    fn keep_take(&mut self, job: &Job, shot: &str, key: &str, seconds: f64) {
         let Some(project) = &mut self.project else { return };
         // A job of another project, or of one that lost the shot, has nowhere to keep its take.
         if project.folder() != job.folder || project.document().node(shot).is_none() {

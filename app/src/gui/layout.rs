@@ -9,6 +9,7 @@ use egui_tiles::{
 use serde::{Deserialize, Serialize};
 
 use super::panels;
+use super::sequence::Focus;
 use super::state::State;
 use super::theme::{Palette, Type, palette, space};
 
@@ -26,6 +27,8 @@ pub(crate) enum Pane {
     Inspector,
     /// The clips made so far.
     Takes,
+    /// Clips over time.
+    Timeline,
     /// What is rendered.
     Jobs,
     /// The models.
@@ -34,8 +37,16 @@ pub(crate) enum Pane {
 
 impl Pane {
     /// Every panel.
-    pub(crate) const ALL: [Self; 7] =
-        [Self::Canvas, Self::Program, Self::Media, Self::Inspector, Self::Takes, Self::Jobs, Self::Models];
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Canvas,
+        Self::Program,
+        Self::Media,
+        Self::Inspector,
+        Self::Timeline,
+        Self::Takes,
+        Self::Jobs,
+        Self::Models,
+    ];
 
     /// Its title.
     pub(crate) fn title(self) -> &'static str {
@@ -44,6 +55,7 @@ impl Pane {
             Self::Program => "Program",
             Self::Media => "Media",
             Self::Inspector => "Inspector",
+            Self::Timeline => "Timeline",
             Self::Takes => "Takes",
             Self::Jobs => "Jobs",
             Self::Models => "Models",
@@ -72,14 +84,14 @@ pub(crate) fn usual() -> Tree<Pane> {
         tiles.insert_tab_tile(tabs)
     };
     let bottom = {
-        let tabs = [Pane::Takes, Pane::Jobs].map(|p| pane(&mut tiles, p)).to_vec();
+        let tabs = [Pane::Timeline, Pane::Takes, Pane::Jobs].map(|p| pane(&mut tiles, p)).to_vec();
         tiles.insert_tab_tile(tabs)
     };
     let monitors = tiles.insert_horizontal_tile(vec![canvas, program]);
     let middle = tiles.insert_vertical_tile(vec![monitors, bottom]);
     let root = tiles.insert_horizontal_tile(vec![left, middle, right]);
     share(&mut tiles, root, &[(left, 1.0), (middle, 4.2), (right, 1.6)]);
-    share(&mut tiles, middle, &[(monitors, 2.5), (bottom, 1.0)]);
+    share(&mut tiles, middle, &[(monitors, 2.0), (bottom, 1.0)]);
     share(&mut tiles, monitors, &[(canvas, 1.15), (program, 1.0)]);
     Tree::new(Id::unique("panels"), root, tiles)
 }
@@ -125,11 +137,19 @@ impl Behavior<Pane> for Panels<'_> {
     fn pane_ui(&mut self, ui: &mut Ui, _tile: TileId, pane: &mut Pane) -> UiResponse {
         let p = palette(ui);
         ui.painter().rect_filled(ui.max_rect(), 0, p.panel);
+        if ui.input(|input| input.pointer.any_pressed()) && ui.rect_contains_pointer(ui.max_rect()) {
+            match pane {
+                Pane::Timeline => self.state.focus = Focus::Timeline,
+                Pane::Canvas | Pane::Inspector => self.state.focus = Focus::Picture,
+                _ => {}
+            }
+        }
         match pane {
             Pane::Canvas => panels::canvas::show(ui, self.state),
             Pane::Program => panels::program::show(ui, self.state),
             Pane::Media => panels::media::show(ui, self.state),
             Pane::Inspector => panels::inspector::show(ui, self.state),
+            Pane::Timeline => panels::timeline::show(ui, self.state),
             Pane::Takes => panels::takes::show(ui, self.state),
             Pane::Jobs => panels::jobs::show(ui, self.state),
             Pane::Models => panels::models::show(ui, self.state),

@@ -10,6 +10,8 @@ const FASTEST: f64 = 8.0;
 pub(crate) struct Monitor {
     /// The clip.
     pub(crate) film: Option<Film>,
+    /// Whether the timeline is shown instead.
+    pub(crate) sequence: bool,
     /// A second one beside it.
     pub(crate) other: Option<Film>,
     /// Where the second begins, 0..1 of the width.
@@ -26,7 +28,16 @@ pub(crate) struct Monitor {
 
 impl Default for Monitor {
     fn default() -> Self {
-        Self { film: None, other: None, wipe: 0.5, position: 0.0, speed: 0.0, drawn: None, at_end: false }
+        Self {
+            film: None,
+            sequence: false,
+            other: None,
+            wipe: 0.5,
+            position: 0.0,
+            speed: 0.0,
+            drawn: None,
+            at_end: false,
+        }
     }
 }
 
@@ -43,6 +54,14 @@ impl Monitor {
             speed: if play { 1.0 } else { 0.0 },
             ..Self::default()
         };
+    }
+
+    /// Shows the timeline where it was last.
+    pub(crate) fn enter_sequence(&mut self) {
+        if !self.sequence {
+            self.pause();
+            (self.sequence, self.other, self.at_end) = (true, None, false);
+        }
     }
 
     /// Whether it plays.

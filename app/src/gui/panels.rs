@@ -7,3 +7,4 @@ pub(crate) mod media;
 pub(crate) mod models;
 pub(crate) mod program;
 pub(crate) mod takes;
+pub(crate) mod timeline;

@@ -21,12 +21,15 @@ use super::overlays::palette::PaletteState;
 use super::overlays::toasts::{Kind, Toasts};
 use super::panels::models::ModelsState;
 use super::samples::SamplePictures;
+use super::sequence::{Focus, TimelineView};
 use super::tasks::dialogs::Dialogs;
 use super::tasks::forecast::Outlooks;
 use super::tasks::masks::{MaskKey, MaskSource, Masking, Masks};
+use super::tasks::opener::Opener;
 use super::tasks::pictures::{Loading, PictureKey, Pictures};
-use super::tasks::player::Player;
+use super::tasks::player::{Film, Player, Room};
 use super::tasks::runner::Runner;
+use super::tasks::waves::Waves;
 use super::tasks::{Shop, Wake};
 use super::theme::region_colour;
 
@@ -51,6 +54,10 @@ pub(crate) enum Tool {
     Pick,
     /// Takes out what is under it.
     LeaveOut,
+    /// Paints the shape.
+    Brush,
+    /// Takes paint and shape away.
+    Erase,
     /// Drags the picture.
     Pan,
 }
@@ -68,7 +75,7 @@ pub(crate) enum MaskView {
 }
 
 /// The canvas.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Canvas {
     /// Points of the screen per pixel of the picture; none fits the picture to the panel.
     pub(crate) zoom: Option<f32>,
@@ -82,6 +89,25 @@ pub(crate) struct Canvas {
     pub(crate) new_region: bool,
     /// The zoom that was drawn last.
     pub(crate) drawn_zoom: f32,
+    /// Half the width of the brush, of the picture's longer side.
+    pub(crate) brush: f32,
+    /// The stroke that is being drawn.
+    pub(crate) stroke: Option<Vec<(f64, f64)>>,
+}
+
+impl Default for Canvas {
+    fn default() -> Self {
+        Self {
+            zoom: None,
+            centre: [0.5, 0.5],
+            tool: Tool::default(),
+            view: MaskView::default(),
+            new_region: false,
+            drawn_zoom: 0.0,
+            brush: 0.02,
+            stroke: None,
+        }
+    }
 }
 
 /// Pictures on the graphics card.
@@ -158,9 +184,18 @@ pub(crate) struct State {
     pub(crate) masks: Masks,
     pub(crate) runner: Runner,
     pub(crate) player: Player,
+    /// Small frames for the strips of the timeline.
+    pub(crate) strips: Player,
+    pub(crate) waves: Waves,
     pub(crate) outlooks: Outlooks,
     pub(crate) monitor: Monitor,
+    pub(crate) sequence: TimelineView,
+    /// Which panel the keys that change things are meant for.
+    pub(crate) focus: Focus,
+    /// The films of nodes, for one revision of the document.
+    pub(crate) films: Option<(u64, HashMap<String, Option<Film>>)>,
     pub(crate) dialogs: Dialogs,
+    pub(crate) opener: Opener,
     pub(crate) models: ModelsState,
     pub(crate) samples: SamplePictures,
     pub(crate) textures: Textures,
@@ -199,16 +234,22 @@ impl State {
             pictures: Pictures::new(Arc::clone(&wake)),
             masks: Masks::new(Arc::clone(&shop), Arc::clone(&wake)),
             runner: Runner::new(queue, Arc::clone(&shop), &places.cache, Arc::clone(&wake)),
-            player: Player::new(&places.cache, Arc::clone(&wake)),
+            player: Player::new(&places.cache, Room::MONITOR, Arc::clone(&wake)),
+            strips: Player::new(&places.cache, Room::STRIPS, Arc::clone(&wake)),
+            waves: Waves::new(Arc::clone(&wake)),
             outlooks: Outlooks::new(Arc::clone(&shop), &places.cache, Arc::clone(&wake)),
             monitor: Monitor::default(),
+            sequence: TimelineView::default(),
+            focus: Focus::default(),
+            films: None,
             dialogs: Dialogs::new(Arc::clone(&wake)),
+            opener: Opener::new(&places, Arc::clone(&wake)),
             samples: SamplePictures::new(&places.state, Arc::clone(&wake)),
             models: ModelsState::new(&places.models, wake),
             textures: Textures::default(),
             project: None,
             choice: Choice::default(),
-            canvas: Canvas { centre: [0.5, 0.5], ..Canvas::default() },
+            canvas: Canvas::default(),
             modal: None,
             palette: None,
             todo: vec![],
@@ -237,6 +278,8 @@ impl State {
         let mut news = self.pictures.poll();
         news |= self.masks.poll();
         news |= self.player.poll();
+        news |= self.strips.poll();
+        news |= self.waves.poll();
         news |= self.outlooks.poll();
         news |= self.models.poll(&mut self.toasts);
         for ended in self.runner.news() {
@@ -247,10 +290,12 @@ impl State {
             self.file_answered(wanted, answer);
             news = true;
         }
+        news |= self.take_opened();
         if let Some(fault) = self.project.as_mut().and_then(Project::take_fault) {
             self.toasts.add(Kind::Warning, fault);
         }
         self.keep_choice();
+        self.follow_monitor();
         if self.flushed.elapsed() > Duration::from_secs(5) {
             self.flushed = Instant::now();
             if let Some(project) = &self.project {
@@ -313,7 +358,9 @@ impl State {
             self.typed = None;
         }
         self.choice = choice;
-        self.monitor_latest();
+        if !self.monitor.sequence {
+            self.monitor_latest();
+        }
     }
 
     /// Lets what is chosen be something that is there.
@@ -428,16 +475,33 @@ impl State {
                 let why = "click on the thing first; then leave parts of it out";
                 self.toasts.add(Kind::Info, why.to_owned());
             }
-            _ => {
-                let prompt = self.suggested_prompt(&item);
-                let added =
-                    self.edit(|project| super::model::changes::add_region(project, &item.id, click, &prompt));
-                if let Some((id, index)) = added {
-                    self.choice =
-                        Choice { item: id, picture: item.picture.clone(), region: Some(index), click: None };
-                    self.canvas.new_region = false;
-                }
-            }
+            _ => self.begin_region(&item, super::model::changes::Start::Click(click)),
+        }
+    }
+
+    /// A stroke of the brush: more of the chosen region, or a new one.
+    pub(crate) fn stroked(&mut self, points: Vec<(f64, f64)>, erase: bool) {
+        use super::model::changes::{self, Start};
+        let Some(item) = self.item().cloned() else { return };
+        let radius = f64::from(self.canvas.brush);
+        let stroke = kinora_pipeline::control::mask::Stroke { points, radius, erase };
+        let chosen = self.choice.region.filter(|_| !self.canvas.new_region || erase);
+        if let Some(index) = chosen {
+            self.edit(|project| changes::add_stroke(project, &item.id, index, &stroke));
+        } else if erase {
+            self.toasts.add(Kind::Info, "choose a region to erase from");
+        } else {
+            self.begin_region(&item, Start::Stroke(&stroke));
+        }
+    }
+
+    fn begin_region(&mut self, item: &Item, start: super::model::changes::Start<'_>) {
+        let prompt = self.suggested_prompt(item);
+        let added = self.edit(|project| super::model::changes::add_region(project, &item.id, start, &prompt));
+        if let Some((id, index)) = added {
+            self.choice =
+                Choice { item: id, picture: item.picture.clone(), region: Some(index), click: None };
+            self.canvas.new_region = false;
         }
     }
 

@@ -4,9 +4,11 @@ pub(crate) mod dialogs;
 pub(crate) mod forecast;
 pub(crate) mod images;
 pub(crate) mod masks;
+pub(crate) mod opener;
 pub(crate) mod pictures;
 pub(crate) mod player;
 pub(crate) mod runner;
+pub(crate) mod waves;
 pub(crate) mod worker;
 
 use std::sync::{Arc, Mutex};

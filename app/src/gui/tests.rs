@@ -2,6 +2,10 @@
 
 mod crash;
 mod flow;
+mod jobs;
+mod monkey;
+mod opening;
 mod shell;
 mod snapshots;
 mod support;
+mod timeline;

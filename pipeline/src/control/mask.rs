@@ -5,11 +5,13 @@
 mod distance;
 mod latent;
 mod shapes;
+mod strokes;
 
 pub use distance::{dilate, distance_to, erode, feather};
 pub use latent::{LatentMode, animation_mask, to_latent};
 pub(super) use shapes::filled;
 pub use shapes::{fill_holes, from_box, from_polygons, keep_components, keep_touching};
+pub use strokes::{Stroke, paint};
 
 use crate::media::{Mask, PictureError};
 

@@ -9,14 +9,18 @@ mod open;
 mod orient;
 #[cfg(feature = "video")]
 mod reader;
+#[cfg(feature = "video")]
+mod sound;
 
 #[cfg(not(feature = "video"))]
-pub use absent::VideoReader;
+pub use absent::{VideoReader, loudness};
 #[cfg(feature = "video")]
 pub(super) use open::container_tag;
 pub use orient::Orientation;
 #[cfg(feature = "video")]
 pub use reader::VideoReader;
+#[cfg(feature = "video")]
+pub use sound::loudness;
 
 use super::picture::Picture;
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use kinora_pipeline::media::{
     Codec, EncodeSpec, MediaError, Orientation, Picture, Quality, VideoLimits, VideoReader, create_sink,
-    read_recipe,
+    loudness, read_recipe,
 };
 
 use super::support::{names, patch_error, patches, probe, psnr, tool};
@@ -567,4 +567,27 @@ fn orientation_is_public_and_total() {
     assert!(turned.swaps_sides());
     let out = turned.apply(patches(30, 20, 0)).unwrap();
     assert_eq!((out.width(), out.height()), (20, 30));
+}
+
+#[test]
+fn loudness_follows_the_sound() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("tone.mkv");
+    let tone = "sine=frequency=440:sample_rate=44100:duration=2,volume='if(lt(t,1),0,8)':eval=frame";
+    let args =
+        ["-v", "error", "-f", "lavfi", "-i", "color=size=64x64:rate=10:duration=2", "-f", "lavfi", "-i"];
+    let rest = [tone, "-ac", "2", "-c:a", "pcm_s16le", path.to_str().unwrap()];
+    if tool("ffmpeg", &[&args[..], &rest].concat()).is_none() {
+        return;
+    }
+    let limits = VideoLimits::default();
+    let peaks = loudness(&path, 20, &limits, &|| false).unwrap().expect("it has sound");
+    assert!((38..=41).contains(&peaks.len()), "{}", peaks.len());
+    assert!(peaks[..18].iter().all(|&p| p < 0.01), "silent at first: {peaks:?}");
+    assert!(peaks[22..38].iter().all(|&p| (0.5..=1.0).contains(&p)), "then loud: {peaks:?}");
+    assert!(loudness(&path, 20, &limits, &|| true).unwrap().unwrap().is_empty(), "it stops when told to");
+
+    let silent = dir.path().join("silent.mp4");
+    write(&silent, &spec(Codec::H264, 64, 48), 3);
+    assert_eq!(loudness(&silent, 20, &limits, &|| false).unwrap(), None, "no sound at all");
 }

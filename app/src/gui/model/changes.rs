@@ -1,5 +1,6 @@
 //! The edits people make, as transactions on the document.
 
+use kinora_pipeline::control::mask::Stroke;
 use kinora_pipeline::workflow::ops::Candidate;
 use serde_json::{Value, json};
 
@@ -10,6 +11,10 @@ use super::scene::{Item, Region, Scene, Shape, Shot};
 
 /// How far something moves unless said otherwise.
 pub(crate) const USUAL_MAGNITUDE: f64 = 0.6;
+/// Frames of a new shot.
+const USUAL_FRAMES: u32 = 16;
+/// Frames a second of a new shot.
+const USUAL_FPS: u32 = 8;
 
 /// A click in the picture, 0..1 of its width and height.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -59,19 +64,19 @@ fn free_name(edit: &Edit, wish: &str) -> String {
     (2u32..).map(|n| format!("{base}_{n}")).find(|name| !taken(name)).unwrap_or(base)
 }
 
-fn shot_of<'a>(scene: &'a Scene, item: &str) -> Result<(&'a Item, &'a Shot), EditError> {
+pub(super) fn shot_of<'a>(scene: &'a Scene, item: &str) -> Result<(&'a Item, &'a Shot), EditError> {
     let item = scene.item(item).ok_or_else(|| refused("that picture is no longer in the project"))?;
     let shot =
         item.shot.as_ref().ok_or_else(|| refused("nothing moves in this picture yet; click on something"))?;
     Ok((item, shot))
 }
 
-fn region_of(shot: &Shot, index: usize) -> Result<&Region, EditError> {
+pub(super) fn region_of(shot: &Shot, index: usize) -> Result<&Region, EditError> {
     shot.regions.get(index).ok_or_else(|| refused("that region is no longer there"))
 }
 
 /// The place of a region's field, whichever way the shot is written.
-fn region_field(shot: &Shot, index: usize, name: &str) -> Path {
+pub(super) fn region_field(shot: &Shot, index: usize, name: &str) -> Path {
     if shot.single {
         field(&shot.node, name)
     } else {
@@ -135,14 +140,31 @@ fn shown_name(stem: &str) -> String {
     super::scene::title(stem).chars().filter(|c| !c.is_control()).take(60).collect()
 }
 
-/// Adds a thing that moves, found by its first click. Returns the item's id afterwards and the
+/// What a region begins with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Start<'a> {
+    /// A click on the thing.
+    Click(Click),
+    /// A stroke over it.
+    Stroke(&'a Stroke),
+}
+
+/// A stroke as the document keeps it.
+fn stroke_value(stroke: &Stroke) -> Result<Value, EditError> {
+    let short = |v: f64| (v * 1e4).round() / 1e4;
+    let points = stroke.points.iter().map(|&(x, y)| (short(x), short(y))).collect();
+    let kept = Stroke { points, radius: short(stroke.radius).max(1e-4), erase: stroke.erase };
+    serde_json::to_value(kept).map_err(|error| refused(&error.to_string()))
+}
+
+/// Adds a thing that moves, found by its first click or painted. Returns the item's id afterwards and the
 /// region's place.
 ///
 /// The first one makes the shot and the node that saves its clip.
 pub(crate) fn add_region(
     project: &mut Project,
     item: &str,
-    click: Click,
+    start: Start<'_>,
     prompt: &str,
 ) -> Result<(String, usize), EditError> {
     let item = project
@@ -153,14 +175,18 @@ pub(crate) fn add_region(
     project.edit("Add region", None, |edit| {
         let count = item.regions().len();
         let mask = free_name(edit, &format!("{}_region_{}", item.picture, count + 1));
-        edit.set(
-            node(&mask),
-            json!({
-                "op": "mask.click", "image": format!("@{}", item.picture),
-                "points": [Click { keep: true, ..click }.value()],
-                "ui": { "name": format!("Region {}", count + 1) },
-            }),
-        )?;
+        let mut shape = json!({
+            "op": "mask.click", "image": format!("@{}", item.picture),
+            "ui": { "name": format!("Region {}", count + 1) },
+        });
+        let (part, value) = match start {
+            Start::Click(click) => ("points", Click { keep: true, ..click }.value()),
+            Start::Stroke(stroke) => ("strokes", stroke_value(stroke)?),
+        };
+        if let Some(shape) = shape.as_object_mut() {
+            shape.shift_insert(2, part.to_owned(), json!([value]));
+        }
+        edit.set(node(&mask), shape)?;
         let region = json!({ "mask": format!("@{mask}"), "prompt": prompt, "magnitude": USUAL_MAGNITUDE });
         let Some(shot) = &item.shot else {
             let shot = free_name(edit, &format!("{}_shot", item.picture));
@@ -168,13 +194,14 @@ pub(crate) fn add_region(
                 node(&shot),
                 json!({
                     "op": "animate.click", "image": format!("@{}", item.picture), "regions": [region],
-                    "frames": 16, "fps": 8, "seed": 7, "ease": "smooth", "model": "embedded",
+                    "frames": USUAL_FRAMES, "fps": USUAL_FPS, "seed": 7, "ease": "smooth", "model": "embedded",
                     "ui": { "name": item.name },
                 }),
             )?;
             let file = free_name(edit, &format!("{}_file", item.picture));
             let name = free_output(edit, &item.picture);
             edit.set(node(&file), json!({ "op": "video.save", "video": format!("@{shot}"), "path": name }))?;
+            super::timeline::joined(edit, &shot, f64::from(USUAL_FRAMES) / f64::from(USUAL_FPS))?;
             return Ok((shot, 0));
         };
         to_list(edit, shot)?;
@@ -231,6 +258,35 @@ pub(crate) fn add_click(
     })
 }
 
+/// Adds a stroke to a region.
+pub(crate) fn add_stroke(
+    project: &mut Project,
+    item: &str,
+    index: usize,
+    stroke: &Stroke,
+) -> Result<(), EditError> {
+    let (_, shot) = shot_of(project.scene(), item)?;
+    let region = region_of(shot, index)?;
+    clicks_of(region)?;
+    let mask = region.mask.clone();
+    let value = stroke_value(stroke)?;
+    project.edit(if stroke.erase { "Erase" } else { "Paint" }, None, |edit| {
+        Ok(edit.push(field(&mask, "strokes"), value)?)
+    })
+}
+
+/// Takes every stroke of a region away.
+pub(crate) fn clear_strokes(project: &mut Project, item: &str, index: usize) -> Result<(), EditError> {
+    let (_, shot) = shot_of(project.scene(), item)?;
+    let region = region_of(shot, index)?;
+    let Shape::Clicks(clicks) = &region.shape else { return Err(refused("this region has no strokes")) };
+    if clicks.query().is_none() {
+        return Err(refused("only strokes give this region its shape; remove the region instead"));
+    }
+    let mask = region.mask.clone();
+    project.edit("Remove strokes", None, |edit| Ok(edit.remove(field(&mask, "strokes"))?))
+}
+
 /// Moves a click; the ticks of one drag are one edit.
 pub(crate) fn move_click(
     project: &mut Project,
@@ -261,7 +317,8 @@ pub(crate) fn remove_click(
     let region = region_of(shot, index)?;
     let Shape::Clicks(clicks) = &region.shape else { return Err(refused("this region has no clicks")) };
     let others = clicks.points.iter().enumerate().any(|(at, other)| at != point && other.keep);
-    if !others && clicks.rectangle.is_none() {
+    let painted = clicks.strokes.iter().any(|stroke| !stroke.erase);
+    if !others && clicks.rectangle.is_none() && !painted {
         remove_region(project, item, index)?;
         return Ok(true);
     }

@@ -83,11 +83,18 @@ impl Edit {
         self.make(Patch { path, before: Some(before), after: None, position })
     }
 
-    /// Sets a field below objects that are made when absent.
+    /// Sets a field below objects, which are made where there is none; what stands in the place of
+    /// one makes room.
     pub(crate) fn set_deep(&mut self, path: Path, value: impl Into<Value>) -> Result<(), PatchError> {
         for depth in 1..path.len() {
             let parent = path.iter().take(depth).cloned().collect::<Path>();
-            if self.get(&parent).is_none() {
+            let below = path.get(depth);
+            let fits = match self.get(&parent) {
+                Some(Value::Object(_)) => true,
+                Some(Value::Array(_)) => matches!(below, Some(Step::Index(_))),
+                _ => false,
+            };
+            if !fits {
                 self.set(parent, Value::Object(Map::new()))?;
             }
         }

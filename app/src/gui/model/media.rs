@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use kinora_pipeline::media::{Picture, write_png};
 use kinora_pipeline::store::cache::digest_file;
 use kinora_pipeline::store::paths::{Roots, check_name};
 use serde_json::Value;
@@ -44,6 +45,21 @@ pub(crate) fn import_bytes(folder: &Path, name: &str, bytes: &[u8]) -> Result<St
     kinora_pipeline::store::atomic::write_file(&path, bytes, true)
         .map_err(|error| fail(std::io::Error::other(error)))?;
     Ok(format!("media/{name}"))
+}
+
+/// Writes a picture into the project under a name like `media/NAME` that is free.
+pub(crate) fn import_picture(folder: &Path, name: &str, picture: &Picture) -> Result<String, ImportError> {
+    let media = folder.join("media");
+    let fail = |source| ImportError { path: media.join(name), source };
+    std::fs::create_dir_all(&media).map_err(fail)?;
+    let wished = format!("media/{name}");
+    let names =
+        (1..1000).map(|attempt| if attempt == 1 { wished.clone() } else { numbered(&wished, attempt) });
+    let free = names.into_iter().find(|name| !folder.join(name).exists());
+    let free =
+        free.ok_or_else(|| fail(std::io::Error::other("a thousand of that name are there already")))?;
+    write_png(&folder.join(&free), picture, false).map_err(|error| fail(std::io::Error::other(error)))?;
+    Ok(free)
 }
 
 /// A path inside the folder as a document writes it, if it may.

@@ -12,6 +12,7 @@ use super::journal::{Entry, Header, Journal, Orphan};
 use super::patch::PatchError;
 use super::places::{Places, unix_now};
 use super::scene::Scene;
+use super::timeline::Timeline;
 
 /// Versions of a document kept when it is saved over.
 const MAX_VERSIONS: usize = 20;
@@ -92,6 +93,7 @@ pub(crate) struct Project {
     value: Value,
     document: Document,
     scene: Scene,
+    timeline: Timeline,
     history: History,
     place: Place,
     saved: Option<Value>,
@@ -120,6 +122,13 @@ impl Project {
     pub(crate) fn untitled(places: &Places, folder: PathBuf, nodes: Value) -> Result<Self, EditError> {
         let value = json!({ "kinora": VERSION, "nodes": nodes });
         let document = parse(&value, "untitled")?;
+        Ok(Self::with(places, value, document, Place::Untitled(folder), History::default()))
+    }
+
+    /// A project without a file, from the text of a document.
+    pub(crate) fn unsaved(places: &Places, folder: PathBuf, text: &str) -> Result<Self, OpenError> {
+        let document = Document::parse(text, "recipe")?;
+        let value = document.value().clone();
         Ok(Self::with(places, value, document, Place::Untitled(folder), History::default()))
     }
 
@@ -161,7 +170,7 @@ impl Project {
     }
 
     fn with(places: &Places, value: Value, document: Document, place: Place, history: History) -> Self {
-        let scene = Scene::of(&document);
+        let (scene, timeline) = (Scene::of(&document), Timeline::of(&document));
         let versions = match &place {
             Place::File(path) => places.versions(path),
             Place::Untitled(folder) => places.versions(folder),
@@ -170,6 +179,7 @@ impl Project {
             value,
             document,
             scene,
+            timeline,
             history,
             place,
             saved: None,
@@ -195,6 +205,11 @@ impl Project {
     /// The document as the window sees it.
     pub(crate) fn scene(&self) -> &Scene {
         &self.scene
+    }
+
+    /// How its shots lie over time.
+    pub(crate) fn timeline(&self) -> &Timeline {
+        &self.timeline
     }
 
     /// Grows with every change.
@@ -291,7 +306,7 @@ impl Project {
     }
 
     fn show(&mut self, value: Value, document: Document) {
-        self.scene = Scene::of(&document);
+        (self.scene, self.timeline) = (Scene::of(&document), Timeline::of(&document));
         self.value = value;
         self.document = document;
         self.revision += 1;

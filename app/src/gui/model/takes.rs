@@ -85,16 +85,7 @@ pub(crate) fn nodes_of(value: &Value, shot: &str) -> Map<String, Value> {
 fn write(project: &mut Project, shot: &str, list: &[Take]) -> Result<(), EditError> {
     let list = serde_json::to_value(list).map_err(|error| EditError::Refused(error.to_string()))?;
     let at = place(shot);
-    project.note(|edit| {
-        // A document may hold anything there; what is not an object makes room.
-        for depth in 1..at.len() {
-            let parent = at.iter().take(depth).cloned().collect::<Vec<_>>();
-            if edit.get(&parent).is_some_and(|value| !value.is_object()) {
-                edit.set(parent, json!({}))?;
-            }
-        }
-        Ok(edit.set_deep(at, list)?)
-    })
+    project.note(|edit| Ok(edit.set_deep(at, list)?))
 }
 
 /// Puts a new take first. One with the same frames is not kept twice.

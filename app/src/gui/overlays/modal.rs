@@ -13,6 +13,7 @@ use crate::gui::model::places::unix_now;
 use crate::gui::overlays::toasts::Kind;
 use crate::gui::state::State;
 use crate::gui::tasks::dialogs::Wanted;
+use crate::gui::tasks::opener::Wish;
 use crate::gui::text::ago;
 use crate::gui::theme::{Palette, RADIUS, RADIUS_LARGE, Type, palette, space};
 use crate::gui::widgets::{Tone, button, caption, card, choice, muted, text_field};
@@ -40,6 +41,8 @@ pub(crate) enum Modal {
         /// The file.
         dest: PathBuf,
     },
+    /// A file that knows the document that made it.
+    Finished(PathBuf),
     /// How the clip is written.
     Export {
         /// The node that writes it.
@@ -86,7 +89,7 @@ pub(crate) fn show(ctx: &Context, state: &mut State) {
         .inner_margin(Margin::same(20));
     let shown =
         eframe::egui::Modal::new(Id::unique("dialog")).frame(frame).backdrop_color(p.veil).show(ctx, |ui| {
-            ui.set_width(width.min(ctx.content_rect().width() - 80.0));
+            ui.set_width(width.min(ctx.content_rect().width() - 80.0).max(1.0));
             draw(ui, state, modal.clone())
         });
     let dismissed = shown.should_close();
@@ -114,7 +117,7 @@ fn title(ui: &mut Ui, text: &str) {
 fn buttons(ui: &mut Ui, add: impl FnOnce(&mut Ui)) {
     ui.add_space(space::M);
     ui.allocate_ui_with_layout(
-        eframe::egui::vec2(ui.available_width(), 28.0),
+        eframe::egui::vec2(ui.available_width().max(1.0), 28.0),
         Layout::right_to_left(Align::Center),
         add,
     );
@@ -127,6 +130,7 @@ fn draw(ui: &mut Ui, state: &mut State, modal: Modal) -> Step {
         Modal::Unsaved(after) => unsaved(ui, state, after),
         Modal::ChangedOnDisk => changed(ui, state),
         Modal::Overwrite { node, dest } => overwrite(ui, state, node, dest),
+        Modal::Finished(path) => finished(ui, state, path),
         Modal::Export { node, dest } => export(ui, state, node, dest),
         Modal::Versions => versions(ui, state),
         Modal::Shortcuts => shortcuts(ui),
@@ -262,6 +266,27 @@ fn overwrite(ui: &mut Ui, state: &mut State, node: String, dest: PathBuf) -> Ste
         if button(ui, None, "Replace", Tone::Main).clicked() {
             step = Step::Close;
             state.export_now(&node, &dest, true);
+        }
+        if button(ui, None, "Cancel", Tone::Plain).clicked() {
+            step = Step::Close;
+        }
+    });
+    step
+}
+
+fn finished(ui: &mut Ui, state: &mut State, path: PathBuf) -> Step {
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    title(ui, &format!("{name} was made here"));
+    muted(ui, "It carries the project that made it. That can be opened again, or the file used as it is.");
+    let mut step = Step::Stay(Modal::Finished(path.clone()));
+    buttons(ui, |ui| {
+        if button(ui, Some(icons::FOLDER_OPEN), "Open its project", Tone::Main).clicked() {
+            step = Step::Close;
+            state.leave(After::Recipe(path.clone()));
+        }
+        if button(ui, Some(icons::FILE_PLUS), "Use the file", Tone::Plain).clicked() {
+            step = Step::Close;
+            state.opener.ask(Wish::Plain(path));
         }
         if button(ui, None, "Cancel", Tone::Plain).clicked() {
             step = Step::Close;

@@ -87,7 +87,7 @@ pub(crate) fn show(ctx: &Context, state: &mut State) {
                 .inner_margin(Margin::same(8))
                 .shadow(ui.visuals().window_shadow)
                 .show(ui, |ui| {
-                    ui.set_width(520.0_f32.min(screen.width() - 40.0));
+                    ui.set_width(520.0_f32.min(screen.width() - 40.0).max(1.0));
                     let field = Id::unique("palette field");
                     let response = text_field(
                         ui,
@@ -154,7 +154,8 @@ pub(crate) fn show(ctx: &Context, state: &mut State) {
 
 fn row(ui: &mut eframe::egui::Ui, entry: &Entry, at: bool, blocked: bool) -> eframe::egui::Response {
     let p = palette(ui);
-    let (rect, response) = ui.allocate_exact_size(vec2(ui.available_width(), ROW + 2.0), Sense::click());
+    let (rect, response) =
+        ui.allocate_exact_size(vec2(ui.available_width().max(1.0), ROW + 2.0), Sense::click());
     response.widget_info(|| WidgetInfo::selected(Role::MenuItem, !blocked, at, entry.name));
     if !ui.is_rect_visible(rect) {
         return response;

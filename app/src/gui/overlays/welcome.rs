@@ -98,7 +98,8 @@ fn recent(ui: &mut Ui, state: &mut State) {
     ui.label(RichText::new("Recent projects").font(Type::Heading.font()).color(p.text));
     for path in list {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let (rect, response) = ui.allocate_exact_size(vec2(ui.available_width(), 26.0), Sense::click());
+        let (rect, response) =
+            ui.allocate_exact_size(vec2(ui.available_width().max(1.0), 26.0), Sense::click());
         response.widget_info(|| WidgetInfo::labeled(Role::Link, true, format!("Open {name}")));
         if response.hovered() || response.has_focus() {
             ui.painter().rect_filled(rect.expand2(vec2(6.0, 0.0)), 5, p.hover);

@@ -1,4 +1,6 @@
-//! The picture: look at it, click on what should move.
+//! The picture: look at it, click on what should move, or paint it.
+
+mod brush;
 
 use eframe::egui::{
     Align, Color32, CursorIcon, Layout, Modifiers, PointerButton, Pos2, Rect, Response, Role, Sense, Stroke,
@@ -142,16 +144,22 @@ fn stage(ui: &mut Ui, state: &mut State, area: Rect, size: Vec2, texture: eframe
     let uv = Rect::from_min_max(Pos2::ZERO, pos2(1.0, 1.0));
     painter.image(texture, frame.rect, uv, Color32::WHITE);
     masks(ui, state, &painter, &frame);
-    let hovered = response.hover_pos().and_then(|at| grabbed(state, &frame, at));
+    let paints = matches!(state.canvas.tool, Tool::Brush | Tool::Erase);
+    let hovered = response.hover_pos().filter(|_| !paints).and_then(|at| grabbed(state, &frame, at));
     points(state, &painter, &frame, hovered);
-    edit(ui, state, &response, &frame);
+    if paints {
+        brush::go_on(ui, state, &response, &frame);
+        brush::show(ui, state, &painter, &frame, response.hover_pos());
+    } else {
+        edit(ui, state, &response, &frame);
+    }
     hint(ui, state, &painter, area, &response);
     let cursor = match (state.canvas.tool, hovered) {
         (_, Some(_)) => CursorIcon::Grab,
         (Tool::Pan, _) => CursorIcon::Grab,
         _ => CursorIcon::Crosshair,
     };
-    if response.hovered() {
+    if response.hovered() && !paints {
         ui.ctx().set_cursor_icon(cursor);
     }
 }
@@ -298,7 +306,7 @@ fn edit(ui: &Ui, state: &mut State, response: &Response, frame: &Frame) {
     let Some([x, y]) = frame.fraction(at) else { return };
     let alt = ui.input(|input| input.modifiers.matches_any(Modifiers::ALT));
     match state.canvas.tool {
-        Tool::Pan => {}
+        Tool::Pan | Tool::Brush | Tool::Erase => {}
         // A click on another region chooses it, unless it is meant as a click of this one.
         Tool::Pick if primary && !alt => state.clicked(x, y, true),
         Tool::Pick | Tool::LeaveOut => state.clicked(x, y, false),
@@ -307,6 +315,11 @@ fn edit(ui: &Ui, state: &mut State, response: &Response, frame: &Frame) {
 
 fn hint(ui: &Ui, state: &State, painter: &eframe::egui::Painter, area: Rect, response: &Response) {
     let text = match state.region() {
+        _ if state.canvas.tool == Tool::Erase && state.region().is_none() => "Choose a region to erase from",
+        None if state.canvas.tool == Tool::Brush => "Paint over what should move",
+        Some(_) if state.canvas.new_region && state.canvas.tool == Tool::Brush => {
+            "Paint over the next thing that should move"
+        }
         None => "Click on what should move",
         Some(_) if state.canvas.new_region => "Click on the next thing that should move",
         Some(_) if state.masks.is_busy() && response.hovered() => "Cutting out…",
@@ -332,6 +345,8 @@ fn tools(ui: &mut Ui, state: &mut State) {
         let tools = [
             (Tool::Pick, Command::ToolClick, icons::MOUSE_POINTER_CLICK),
             (Tool::LeaveOut, Command::ToolLeaveOut, icons::CIRCLE_MINUS),
+            (Tool::Brush, Command::ToolBrush, icons::BRUSH),
+            (Tool::Erase, Command::ToolErase, icons::ERASER),
             (Tool::Pan, Command::ToolPan, icons::HAND),
         ];
         ui.add_enabled_ui(state.item().is_some(), |ui| {
@@ -347,14 +362,25 @@ fn tools(ui: &mut Ui, state: &mut State) {
                 let tip = "The next click begins another region";
                 if tool_button(ui, icons::CIRCLE_PLUS, "New region", tip, state.canvas.new_region).clicked() {
                     state.canvas.new_region = !state.canvas.new_region;
-                    state.canvas.tool = Tool::Pick;
+                    if state.canvas.tool != Tool::Brush {
+                        state.canvas.tool = Tool::Pick;
+                    }
                 }
             });
+            if matches!(state.canvas.tool, Tool::Brush | Tool::Erase) {
+                ui.add_space(space::S);
+                ui.scope(|ui| brush_size(ui, state));
+            }
         });
         ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
             ui.spacing_mut().item_spacing.x = 2.0;
             ui.add_enabled_ui(state.item().is_some(), |ui| {
-                if button(ui, None, "1:1", Tone::Quiet).on_hover_text(Command::ZoomPixels.tip(&ctx)).clicked()
+                // Where there is little room what has a key goes first.
+                let room = ui.available_width();
+                if room > 150.0
+                    && button(ui, None, "1:1", Tone::Quiet)
+                        .on_hover_text(Command::ZoomPixels.tip(&ctx))
+                        .clicked()
                 {
                     state.todo.push(Command::ZoomPixels);
                 }
@@ -365,24 +391,44 @@ fn tools(ui: &mut Ui, state: &mut State) {
                     }
                 }
                 let percent = state.canvas.drawn_zoom * ctx.pixels_per_point() * 100.0;
-                if state.item().is_some() && percent > 0.0 {
+                if room > 300.0 && state.item().is_some() && percent > 0.0 {
                     let text = format!("{percent:.0} %");
                     ui.label(
                         eframe::egui::RichText::new(text).font(Type::Caption.font()).color(palette(ui).muted),
                     );
                 }
+                if room < 260.0 {
+                    if icon_button(ui, icons::LAYERS, Command::ViewNext.name()).clicked() {
+                        state.todo.push(Command::ViewNext);
+                    }
+                    return;
+                }
                 ui.add_space(space::S);
-                let views = [(MaskView::Hidden, "Off"), (MaskView::Matte, "Matte"), (MaskView::Tint, "Tint")];
+                let order = [(MaskView::Tint, "Tint"), (MaskView::Matte, "Matte"), (MaskView::Hidden, "Off")];
                 let mut view = state.canvas.view;
                 ui.with_layout(Layout::left_to_right(Align::Center), |ui| {
-                    let mut order = views;
-                    order.reverse();
                     crate::gui::widgets::segmented(ui, &mut view, &order);
                 });
                 state.canvas.view = view;
             });
         });
     });
+}
+
+fn brush_size(ui: &mut Ui, state: &mut State) {
+    let enabled = ui.is_enabled();
+    ui.spacing_mut().slider_width = 72.0;
+    // As the sliders of the inspector: the knob follows this height.
+    ui.spacing_mut().interact_size.y = 15.0;
+    let slider = eframe::egui::Slider::new(&mut state.canvas.brush, brush::SIZES).logarithmic(true);
+    let response = ui.add(slider.show_value(false));
+    let percent = f64::from(state.canvas.brush) * 100.0;
+    response.widget_info(|| {
+        let mut info = WidgetInfo::labeled(Role::Slider, enabled, "Brush size");
+        info.value = Some(percent);
+        info
+    });
+    response.on_hover_text(format!("Brush size: {percent:.1} % of the picture"));
 }
 
 #[cfg(test)]

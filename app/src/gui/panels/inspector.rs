@@ -3,13 +3,13 @@
 use eframe::egui::{Align, Id, Layout, Margin, Role, ScrollArea, Sense, Ui, WidgetInfo, vec2};
 use kinora_pipeline::control::click::CandidateKind;
 use kinora_pipeline::systems::follow_your_click::Ease;
-use kinora_pipeline::workflow::Number;
 use kinora_pipeline::workflow::ops::Candidate;
 use serde_json::json;
 
 use crate::gui::command::Command;
 use crate::gui::icons;
 use crate::gui::model::changes;
+use crate::gui::model::keys::keys_of;
 use crate::gui::model::scene::{Region, Shape, Shot};
 use crate::gui::state::State;
 use crate::gui::tasks::masks::Masking;
@@ -150,7 +150,7 @@ fn region_card(ui: &mut Ui, state: &mut State, index: usize, region: &Region) {
     let id = state.choice.item.clone();
     card(ui, chosen, |ui| {
         ui.horizontal(|ui| {
-            let width = ui.available_width() - if chosen { 64.0 } else { 0.0 };
+            let width = (ui.available_width() - if chosen { 64.0 } else { 0.0 }).max(1.0);
             let (rect, response) = ui.allocate_exact_size(vec2(width, 24.0), Sense::click());
             response.widget_info(|| WidgetInfo::selected(Role::ListItem, true, chosen, &region.name));
             let dot = eframe::egui::pos2(rect.left() + 7.0, rect.center().y);
@@ -191,7 +191,7 @@ fn region_card(ui: &mut Ui, state: &mut State, index: usize, region: &Region) {
         if chosen {
             ui.add_space(space::XS);
             words(ui, state, index, region, &id);
-            magnitude(ui, state, index, region, &id);
+            magnitude(ui, state, index, region);
             shape(ui, state, index, region, &id);
         }
     });
@@ -295,25 +295,30 @@ fn chip(ui: &mut Ui, text: &str, chosen: bool) -> bool {
     response.clicked()
 }
 
-fn magnitude(ui: &mut Ui, state: &mut State, index: usize, region: &Region, id: &str) {
-    match &region.magnitude {
-        Number::Constant(value) => {
-            let mut percent = value * 100.0;
-            let dragged = slider(ui, "Magnitude", &mut percent, 0.0..=100.0, 0, " %");
-            if dragged.changed {
-                state.edit(|project| changes::set_magnitude(project, id, index, percent / 100.0));
-            }
-            if dragged.ended {
-                state.close_gesture();
-            }
-        }
-        Number::Linked(link) => {
-            caption(ui, format!("The magnitude comes from {link}"));
-        }
-        Number::Keyed(keys) => {
-            caption(ui, format!("The magnitude has {} keyframes", keys.keys.len()));
-        }
+fn magnitude(ui: &mut Ui, state: &mut State, index: usize, region: &Region) {
+    if let Some(link) = region.magnitude.link() {
+        caption(ui, format!("The magnitude comes from {link}"));
+        return;
     }
+    let t = state.shot_time();
+    let mut percent = region.magnitude.at(t, None) * 100.0;
+    let dragged = slider(ui, "Magnitude", &mut percent, 0.0..=100.0, 0, " %");
+    if dragged.changed {
+        state.change_magnitude(index, percent / 100.0);
+    }
+    if dragged.ended {
+        state.close_gesture();
+    }
+    let count = keys_of(&region.magnitude).len();
+    ui.horizontal(|ui| {
+        if icon_button(ui, icons::DIAMOND_PLUS, "Set key of the magnitude").clicked() {
+            state.choice.region = Some(index);
+            state.todo.push(Command::SetKey);
+        }
+        let keys = if count == 1 { "1 key".to_owned() } else { format!("{count} keys") };
+        let words = if count == 0 { "the same all along".to_owned() } else { format!("{keys}, at {t:.2} s") };
+        caption(ui, words);
+    });
 }
 
 fn shape(ui: &mut Ui, state: &mut State, index: usize, region: &Region, id: &str) {
@@ -327,6 +332,9 @@ fn shape(ui: &mut Ui, state: &mut State, index: usize, region: &Region, id: &str
                 && mask.candidates.len() > 1
             {
                 candidates(ui, state, index, clicks.candidate, &mask.candidates, id);
+            }
+            if !clicks.strokes.is_empty() {
+                strokes(ui, state, index, clicks.strokes.len(), clicks.query().is_some(), id);
             }
             for (which, label, value, low) in
                 [("feather", "Soft edge", clicks.feather, 0.0), ("dilate", "Grow", clicks.dilate, -40.0)]
@@ -348,6 +356,20 @@ fn shape(ui: &mut Ui, state: &mut State, index: usize, region: &Region, id: &str
             caption(ui, format!("Shape made by {op}"));
         }
     }
+}
+
+/// How much was painted, and a way to be rid of it.
+fn strokes(ui: &mut Ui, state: &mut State, index: usize, count: usize, found: bool, id: &str) {
+    ui.horizontal(|ui| {
+        caption(ui, if count == 1 { "1 stroke".to_owned() } else { format!("{count} strokes") });
+        ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
+            ui.add_enabled_ui(found, |ui| {
+                if icon_button(ui, icons::ERASER, "Remove the strokes").clicked() {
+                    state.edit(|project| changes::clear_strokes(project, id, index));
+                }
+            });
+        });
+    });
 }
 
 /// The things a click may have meant.

@@ -18,6 +18,7 @@ enum Act {
     Retry(u64),
     Remove(u64),
     Shift(u64, bool),
+    Edit(u64),
     Show(std::path::PathBuf),
 }
 
@@ -62,6 +63,7 @@ pub(crate) fn show(ui: &mut Ui, state: &mut State) {
         Some(Act::Retry(id)) => state.runner.change(|queue| queue.retry(id)),
         Some(Act::Remove(id)) => state.runner.change(|queue| queue.remove(id)),
         Some(Act::Shift(id, earlier)) => state.runner.change(|queue| queue.shift(id, earlier)),
+        Some(Act::Edit(id)) => state.edit_job(id),
         Some(Act::Show(path)) => {
             let film = Film::File(path);
             state.player.forget(&film);
@@ -138,6 +140,9 @@ fn buttons(ui: &mut Ui, job: &Job, live: Option<&Live>) -> Option<Act> {
         Phase::Waiting => {
             if icon_button(ui, icons::X, &format!("Take {title} out")).clicked() {
                 act = Some(Act::Stop(job.id));
+            }
+            if icon_button(ui, icons::SLIDERS_HORIZONTAL, &format!("Edit {title}")).clicked() {
+                act = Some(Act::Edit(job.id));
             }
             if icon_button(ui, icons::ARROW_DOWN, &format!("{title} later")).clicked() {
                 act = Some(Act::Shift(job.id, false));

@@ -41,7 +41,8 @@ pub(crate) fn show(ui: &mut Ui, state: &mut State) {
 fn tile(ui: &mut Ui, state: &mut State, item: &Item) -> bool {
     let p = palette(ui);
     let chosen = state.choice.item == item.id;
-    let (rect, response) = ui.allocate_exact_size(vec2(ui.available_width(), THUMB + 34.0), Sense::click());
+    let (rect, response) =
+        ui.allocate_exact_size(vec2(ui.available_width().max(1.0), THUMB + 34.0), Sense::click());
     response.widget_info(|| WidgetInfo::selected(Role::ListItem, true, chosen, &item.name));
     if !ui.is_rect_visible(rect) {
         return response.clicked();

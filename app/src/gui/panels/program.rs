@@ -11,7 +11,9 @@ use eframe::egui::{
 use crate::gui::command::Command;
 use crate::gui::icons;
 use crate::gui::monitor::timecode;
+use crate::gui::sequence::Seen;
 use crate::gui::state::State;
+use crate::gui::tasks::pictures::Loading;
 use crate::gui::tasks::player::{Film, FilmInfo};
 use crate::gui::theme::{Type, palette, space};
 use crate::gui::widgets::{empty, icon_button, progress, tool_button};
@@ -25,17 +27,16 @@ pub(crate) fn show(ui: &mut Ui, state: &mut State) {
     let whole = ui.max_rect();
     let area = whole.with_max_y(whole.bottom() - BAR);
     ui.painter().rect_filled(area, 0, p.stage);
-    let film = state.monitor.film.clone();
-    let info = film.as_ref().and_then(|film| state.player.film(film));
-    match (&film, &info) {
-        (None, _) => waiting(ui, state, area),
-        (Some(_), None) => ui.ctx().request_repaint_after(Duration::from_millis(30)),
-        (Some(_), Some(Err(why))) => {
+    let info = state.programme();
+    match &info {
+        None if !state.can_play() => waiting(ui, state, area),
+        None => ui.ctx().request_repaint_after(Duration::from_millis(30)),
+        Some(Err(why)) => {
             ui.scope_builder(UiBuilder::new().max_rect(area.shrink(space::L)), |ui| {
                 empty(ui, icons::FILE_WARNING, "The clip cannot be shown", why);
             });
         }
-        (Some(film), Some(Ok(info))) => play(ui, state, area, film, *info),
+        Some(Ok(info)) => play(ui, state, area, *info),
     }
     let bar = whole.with_min_y(whole.bottom() - BAR);
     ui.painter().hline(bar.x_range(), bar.top(), Stroke::new(1.0, p.line));
@@ -64,42 +65,93 @@ fn waiting(ui: &mut Ui, state: &State, area: Rect) {
 
 /// Where a film of this size is drawn.
 fn place(area: Rect, info: &FilmInfo) -> Rect {
-    let size = vec2(info.width as f32, info.height as f32);
-    let scale = (area.width() / size.x).min(area.height() / size.y);
+    fitted(area, vec2(info.width as f32, info.height as f32))
+}
+
+/// A rectangle of that shape, as large as there is room.
+fn fitted(area: Rect, size: Vec2) -> Rect {
+    let scale = (area.width() / size.x.max(1.0)).min(area.height() / size.y.max(1.0));
     Rect::from_center_size(area.center(), size * scale)
 }
 
-fn play(ui: &mut Ui, state: &mut State, area: Rect, film: &Film, info: FilmInfo) {
+fn play(ui: &mut Ui, state: &mut State, area: Rect, info: FilmInfo) {
     let passed = f64::from(ui.input(|input| input.stable_dt)).min(0.25);
-    let index = info.frame_at(state.monitor.position);
-    let forward = state.monitor.speed >= 0.0;
-    let image = state.player.frame(film, &info, index, forward);
-    let rect = place(area.shrink(space::S), &info);
+    let stage = area.shrink(space::S);
     let response = ui.interact(area, ui.scope_id().with("program"), Sense::click_and_drag());
-    let frames = info.frames;
-    response.widget_info(|| WidgetInfo::labeled(Role::Video, true, format!("Clip of {frames} frames")));
-    let there = image.is_some();
-    if let Some(image) = image {
-        // What was drawn before stays until there is something new: no flicker between frames.
-        draw(ui, state, "program", &image, rect);
-        state.monitor.drawn = Some((film.clone(), index));
-    } else if let Some((drawn, at)) = state.monitor.drawn.clone()
-        && let Some(Ok(old)) = state.player.film(&drawn)
-        && let Some(image) = state.player.frame(&drawn, &old, at, forward)
-    {
-        draw(ui, state, "program", &image, rect);
+    let (frames, sequence) = (info.frames, state.monitor.sequence);
+    let kind = if sequence { "Timeline" } else { "Clip" };
+    response.widget_info(|| WidgetInfo::labeled(Role::Video, true, format!("{kind} of {frames} frames")));
+    let there = match picture(state, &info) {
+        Seen::Frame(film, index) => frame(ui, state, stage, &film, index),
+        Seen::Still(shot) => still(ui, state, stage, &shot),
+        Seen::Black => {
+            ui.painter().rect_filled(fitted(stage, vec2(16.0, 9.0)), 0, Color32::BLACK);
+            true
+        }
+    };
+    if !sequence {
+        compare(ui, state, stage, &info, &response);
     }
-    compare(ui, state, rect, &info, &response);
     if response.clicked() && state.monitor.other.is_none() {
         state.todo.push(Command::PlayPause);
     }
     if state.monitor.is_playing() {
         // Time stands still for a frame that is not decoded, so that none is skipped.
-        if there || state.player.is_bad(film, index) {
+        if there {
             state.monitor.advance(&info, passed, state.settings.repeat);
         }
         let next = 1.0 / (info.fps * state.monitor.speed.abs().max(1.0));
         ui.ctx().request_repaint_after(Duration::from_secs_f64((next / 2.0).clamp(0.004, 0.05)));
+    }
+}
+
+/// What is to be seen at the monitor's moment.
+fn picture(state: &mut State, info: &FilmInfo) -> Seen {
+    let position = state.monitor.position;
+    if state.monitor.sequence {
+        return state.seen(position);
+    }
+    match state.monitor.film.clone() {
+        Some(film) => Seen::Frame(film, info.frame_at(position)),
+        None => Seen::Black,
+    }
+}
+
+/// Draws a frame; says whether it was there, or never will be.
+fn frame(ui: &Ui, state: &mut State, stage: Rect, film: &Film, index: usize) -> bool {
+    let info = match state.player.film(film) {
+        Some(Ok(info)) => info,
+        Some(Err(_)) => return true,
+        None => return false,
+    };
+    let forward = state.monitor.speed >= 0.0;
+    if let Some(image) = state.player.frame(film, &info, index, forward) {
+        draw(ui, state, "program", &image, place(stage, &info));
+        state.monitor.drawn = Some((film.clone(), index));
+        return true;
+    }
+    // What was drawn before stays until there is something new: no flicker between frames.
+    if let Some((drawn, at)) = state.monitor.drawn.clone()
+        && let Some(Ok(old)) = state.player.film(&drawn)
+        && let Some(image) = state.player.frame(&drawn, &old, at, forward)
+    {
+        draw(ui, state, "program", &image, place(stage, &old));
+    }
+    state.player.is_bad(film, index)
+}
+
+/// The photograph of a shot that has no clip yet.
+fn still(ui: &Ui, state: &mut State, stage: Rect, shot: &str) -> bool {
+    let item = state.project.as_ref().and_then(|project| project.scene().item(shot));
+    let key = item.and_then(|item| state.picture_key(item));
+    match key.map(|key| state.pictures.get(&key)) {
+        Some(Loading::Ready(shown)) => {
+            let size = vec2(shown.preview.size[0] as f32, shown.preview.size[1] as f32);
+            draw(ui, state, "program still", &shown.preview, fitted(stage, size));
+            true
+        }
+        Some(Loading::Waiting) => false,
+        Some(Loading::Failed(_)) | None => true,
     }
 }
 
@@ -110,7 +162,8 @@ fn draw(ui: &Ui, state: &mut State, slot: &str, image: &Arc<eframe::egui::ColorI
 }
 
 /// The second take right of a line that can be dragged.
-fn compare(ui: &Ui, state: &mut State, rect: Rect, info: &FilmInfo, response: &eframe::egui::Response) {
+fn compare(ui: &Ui, state: &mut State, stage: Rect, info: &FilmInfo, response: &eframe::egui::Response) {
+    let rect = place(stage, info);
     let Some(other) = state.monitor.other.clone() else { return };
     let Some(Ok(theirs)) = state.player.film(&other) else { return };
     if response.dragged()
@@ -155,6 +208,8 @@ fn transport(ui: &mut Ui, state: &mut State, info: Option<FilmInfo>) {
         let p = palette(ui);
         let time = info.map_or("--:--:--".to_owned(), |info| timecode(&info, state.monitor.position));
         ui.label(eframe::egui::RichText::new(time).font(Type::Label.font()).color(p.muted));
+        ui.add_space(space::S);
+        source(ui, state);
         ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
             ui.spacing_mut().item_spacing.x = 2.0;
             let ctx = ui.ctx().clone();
@@ -192,11 +247,26 @@ fn transport(ui: &mut Ui, state: &mut State, info: Option<FilmInfo>) {
     });
 }
 
+/// Whether the chosen take or the timeline is played.
+fn source(ui: &mut Ui, state: &mut State) {
+    let (on, tip) = (state.monitor.sequence, "Plays the timeline, or the chosen take");
+    ui.add_enabled_ui(state.timeline_info().is_some(), |ui| {
+        if tool_button(ui, icons::LIST_VIDEO, "Play the timeline", tip, on).clicked() {
+            if on {
+                state.monitor_latest();
+            } else {
+                let t = state.sequence.playhead;
+                state.show_timeline_at(t);
+            }
+        }
+    });
+}
+
 /// The line with the playhead.
 fn scrubber(ui: &mut Ui, state: &mut State, info: Option<FilmInfo>) {
     let p = palette(ui);
     let (rect, response) =
-        ui.allocate_exact_size(Vec2::new(ui.available_width(), 22.0), Sense::click_and_drag());
+        ui.allocate_exact_size(Vec2::new(ui.available_width().max(1.0), 22.0), Sense::click_and_drag());
     let position = state.monitor.position;
     response.widget_info(|| {
         let mut label = WidgetInfo::labeled(Role::Slider, info.is_some(), "Playhead");

@@ -12,8 +12,8 @@ use kinora_pipeline::control::click::{CandidateKind, ClickCut};
 use kinora_pipeline::media::{ImageLimits, Mask, Picture, read_mask, resize_mask};
 use kinora_pipeline::store::assets::asset_roots;
 use kinora_pipeline::store::paths::Roots;
+use kinora_pipeline::workflow::Engines as _;
 use kinora_pipeline::workflow::ops::MaskClick;
-use kinora_pipeline::workflow::{Engines as _, MaskQuery};
 
 use super::images::mask_views;
 use super::pictures::PictureKey;
@@ -189,19 +189,22 @@ impl Cutter {
                 (nothing, vec![])
             }
             MaskSource::Clicks(clicks) => {
-                let query = MaskQuery {
-                    points: &clicks.points,
-                    rectangle: clicks.rectangle,
-                    candidate: clicks.candidate,
+                let (found, kinds) = match clicks.query() {
+                    Some(query) => {
+                        let found =
+                            candidates(self.prepared(key, picture)?, &query).map_err(|e| e.to_string())?;
+                        let best = chosen(&found, clicks.candidate)
+                            .ok_or_else(|| "the click selects nothing; click elsewhere".to_owned())?;
+                        let kinds = found.iter().map(|c| (c.kind, c.score)).collect();
+                        (Some(best.mask.clone()), kinds)
+                    }
+                    None => (None, vec![]),
                 };
-                let cut = self.prepared(key, picture)?;
-                let found = candidates(cut, &query).map_err(|e| e.to_string())?;
-                let best = chosen(&found, clicks.candidate)
-                    .ok_or_else(|| "the click selects nothing; click elsewhere".to_owned())?;
+                let painted = clicks.painted(found, picture.width(), picture.height());
                 let mask = machinery
-                    .refine(best.mask.clone(), clicks.dilate, clicks.feather)
+                    .refine(painted.map_err(|e| e.to_string())?, clicks.dilate, clicks.feather)
                     .map_err(|e| e.to_string())?;
-                (mask, found.iter().map(|c| (c.kind, c.score)).collect())
+                (mask, kinds)
             }
             MaskSource::File { path } => (read(key, path, picture)?, vec![]),
         };

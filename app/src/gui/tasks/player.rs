@@ -13,10 +13,24 @@ use super::Wake;
 use super::images::preview;
 use super::worker::Worker;
 
-/// Memory for decoded frames.
-const BUDGET: usize = 256 << 20;
-/// Longest side of a frame as shown.
-const LONGEST: u32 = 1920;
+/// How large frames are, and how many of them are kept.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Room {
+    /// Longest side of a frame, in pixels.
+    longest: u32,
+    /// Bytes of decoded frames.
+    bytes: usize,
+    /// Frames that may wait to be decoded for lists.
+    waiting: usize,
+}
+
+impl Room {
+    /// For the monitor.
+    pub(crate) const MONITOR: Self = Self { longest: 1920, bytes: 144 << 20, waiting: 256 };
+    /// For strips of small pictures.
+    pub(crate) const STRIPS: Self = Self { longest: 160, bytes: 32 << 20, waiting: 3 };
+}
+
 /// Frames asked for ahead of the playhead.
 const AHEAD: usize = 6;
 /// Frame rate where a file does not say.
@@ -85,14 +99,15 @@ pub(crate) struct Player {
     /// Decoded frames, oldest first.
     order: Vec<(Film, usize)>,
     bytes: usize,
+    room: Room,
 }
 
 impl Player {
     /// Clips of nodes come from the cache in `cache`.
-    pub(crate) fn new(cache: &Path, wake: Wake) -> Self {
+    pub(crate) fn new(cache: &Path, room: Room, wake: Wake) -> Self {
         let cache = cache.to_path_buf();
         let start = move || -> Box<dyn FnMut(Question) -> Answer + Send> {
-            let mut projector = Projector { cache, open: vec![] };
+            let mut projector = Projector { cache, longest: room.longest, open: vec![] };
             Box::new(move |question| projector.answer(question))
         };
         Self {
@@ -101,6 +116,7 @@ impl Player {
             frames: HashMap::new(),
             order: vec![],
             bytes: 0,
+            room,
         }
     }
 
@@ -167,6 +183,7 @@ impl Player {
         match self.frames.get(&(film.clone(), index)) {
             Some(Slot::There(image)) => return Some(Arc::clone(image)),
             Some(_) => return None,
+            None if self.worker.waiting() >= self.room.waiting => return None,
             None => {}
         }
         self.frames.insert((film.clone(), index), Slot::Asked);
@@ -174,9 +191,24 @@ impl Player {
         None
     }
 
+    /// The frame that is there and nearest to `index`, while that one is decoded.
+    pub(crate) fn there(&self, film: &Film, index: usize) -> Option<Arc<ColorImage>> {
+        let there = self.order.iter().filter(|(other, _)| other == film);
+        let near = there.min_by_key(|(_, at)| at.abs_diff(index))?;
+        match self.frames.get(near) {
+            Some(Slot::There(image)) => Some(Arc::clone(image)),
+            _ => None,
+        }
+    }
+
     /// Whether a frame could not be decoded.
     pub(crate) fn is_bad(&self, film: &Film, index: usize) -> bool {
         matches!(self.frames.get(&(film.clone(), index)), Some(Slot::Bad))
+    }
+
+    /// Whether something is being decoded or waits for it.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.worker.is_busy()
     }
 
     /// Takes in what was decoded. Says whether anything was.
@@ -199,7 +231,7 @@ impl Player {
                 }
             }
         }
-        while self.bytes > BUDGET && self.order.len() > 1 {
+        while self.bytes > self.room.bytes && self.order.len() > 1 {
             let old = self.order.remove(0);
             if let Some(Slot::There(image)) = self.frames.remove(&old) {
                 self.bytes = self.bytes.saturating_sub(image.pixels.len() * 4);
@@ -231,6 +263,7 @@ enum Open {
 
 struct Projector {
     cache: PathBuf,
+    longest: u32,
     /// The latest last; two for comparing takes.
     open: Vec<(Film, Open)>,
 }
@@ -246,7 +279,8 @@ impl Projector {
                 Answer::Opened(film, info)
             }
             Question::Frame(film, index) => {
-                let image = self.opened(&film).and_then(|open| decode(open, index));
+                let longest = self.longest;
+                let image = self.opened(&film).and_then(|open| decode(open, index, longest));
                 Answer::Frame(film, index, image)
             }
         }
@@ -299,10 +333,10 @@ fn sane(fps: f64) -> f64 {
     if fps.is_finite() && fps > 0.0 { fps.clamp(0.5, 240.0) } else { USUAL_FPS }
 }
 
-fn decode(open: &mut Open, index: usize) -> Result<ColorImage, String> {
+fn decode(open: &mut Open, index: usize, longest: u32) -> Result<ColorImage, String> {
     match open {
         Open::Clip(clip) => {
-            clip.frame(index).map(|frame| preview(&frame, LONGEST)).map_err(|e| e.to_string())
+            clip.frame(index).map(|frame| preview(&frame, longest)).map_err(|e| e.to_string())
         }
         Open::File { reader, info, next } => {
             if index != *next {
@@ -311,7 +345,7 @@ fn decode(open: &mut Open, index: usize) -> Result<ColorImage, String> {
             let frame = reader.next_frame().map_err(|e| e.to_string())?;
             *next = index + 1;
             let frame = frame.ok_or_else(|| format!("the clip ends before frame {index}"))?;
-            Ok(preview(&frame.picture, LONGEST))
+            Ok(preview(&frame.picture, longest))
         }
     }
 }

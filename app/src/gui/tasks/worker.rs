@@ -81,6 +81,11 @@ impl<Q: Send + 'static, A: Send + 'static> Worker<Q, A> {
         std::mem::take(&mut self.shared.lock().answers)
     }
 
+    /// Questions that are not begun.
+    pub(crate) fn waiting(&self) -> usize {
+        self.shared.lock().questions.len()
+    }
+
     /// Whether it is at work or will be.
     pub(crate) fn is_busy(&self) -> bool {
         let state = self.shared.lock();

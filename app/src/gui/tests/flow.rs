@@ -26,6 +26,7 @@ fn three_actions_lead_from_the_first_screen_to_a_moving_clip() {
     let mut desk = Desk::new();
     // One: a sample.
     desk.click("Start with the picture Rocket");
+    desk.opened();
     ready(&mut desk);
     // Two: a click on the thing.
     desk.click_picture(0.5, 0.6);
@@ -141,16 +142,7 @@ fn clicks_regions_and_undo_by_mouse_and_key() {
 
     // A click is dragged elsewhere: one edit, whatever its length.
     let (from, to) = (desk.on_picture(0.5, 0.6), desk.on_picture(0.55, 0.7));
-    desk.harness.hover_at(from);
-    desk.steps(1);
-    desk.harness.drag_at(from);
-    desk.steps(1);
-    for step in 1..=8 {
-        desk.harness.hover_at(from + (to - from) * (step as f32 / 8.0));
-        desk.steps(1);
-    }
-    desk.harness.drop_at(to);
-    desk.steps(3);
+    desk.drag(from, to);
     let moved = match &desk.state().item().unwrap().regions()[0].shape {
         crate::gui::model::scene::Shape::Clicks(clicks) => clicks.points[0],
         _ => panic!("no clicks"),
@@ -202,7 +194,7 @@ fn the_mask_on_the_canvas_is_the_mask_of_a_render() {
 #[test]
 fn a_render_stops_soon_and_goes_on_where_it_stopped() {
     let mut desk = Desk::new();
-    desk.open(&SMALL.replace("\"steps\": 1", "\"steps\": 40"));
+    desk.open(&SMALL.replace("\"steps\": 1", "\"steps\": 12"));
     ready(&mut desk);
     desk.click("Animate");
     desk.wait("it denoises", |state| {
@@ -243,6 +235,7 @@ fn a_missing_picture_is_found_again() {
 fn unsaved_work_is_asked_about_and_saved_with_its_pictures() {
     let mut desk = Desk::new();
     desk.click("Start with the picture Coffee");
+    desk.opened();
     ready(&mut desk);
     desk.click_picture(0.5, 0.5);
     let old = desk.state().project.as_ref().unwrap().folder();

@@ -3,13 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use eframe::egui::{DroppedFile, Event, Key, Modifiers, vec2};
+use eframe::egui::{Color32, ColorImage, DroppedFile, Event, Key, Modifiers, vec2};
 use egui_kittest::kittest::Queryable as _;
 
 use super::support::{Desk, SMALL};
 use crate::gui::command::{Command, Group, TABLE};
 use crate::gui::layout::Pane;
-use crate::gui::model::settings::ThemeChoice;
+use crate::gui::model::settings::{TEXT_SCALES, ThemeChoice};
 use crate::gui::overlays::modal::Modal;
 use crate::gui::state::MaskView;
 use crate::gui::tasks::pictures::Loading;
@@ -92,6 +92,7 @@ fn panels_keep_their_arrangement_and_can_be_put_back() {
     assert!(desk.state().settings.layout.is_some());
     let mut desk = desk.reopened();
     desk.click("Open shot.kinora.json");
+    desk.opened();
     assert!(desk.has("Never use the network"), "and is still in front");
     desk.state_mut().todo.push(Command::ResetLayout);
     desk.steps(3);
@@ -121,13 +122,23 @@ fn files_are_dropped_and_pasted() {
     desk.wait("the picture is shown", |state| state.item().is_some());
     assert_eq!(desk.state().item().unwrap().name, "My sea");
     desk.harness.event(Event::Paste(format!("file://{}\n", path.display().to_string().replace(' ', "%20"))));
-    desk.steps(3);
+    desk.opened();
     assert_eq!(desk.state().project.as_ref().unwrap().scene().items.len(), 2);
     let folder = desk.state().project.as_ref().unwrap().folder();
     assert_eq!(Desk::list(&folder.join("media")), ["my sea.jpg"], "the same file is kept once");
     desk.harness.event(Event::Paste("just words".into()));
-    desk.steps(2);
+    desk.opened();
     assert_eq!(desk.state().project.as_ref().unwrap().scene().items.len(), 2);
+    let copied = ColorImage::filled([40, 30], Color32::from_rgb(10, 200, 30));
+    desk.harness.event(Event::PasteImage(Arc::new(copied)));
+    desk.opened();
+    assert_eq!(desk.state().item().unwrap().name, "Pasted");
+    let pasted = kinora_pipeline::media::read_picture(
+        &folder.join("media/pasted.png"),
+        &kinora_pipeline::media::ImageLimits::default(),
+    )
+    .unwrap();
+    assert_eq!((pasted.width(), pasted.height(), &pasted.rgb()[..3]), (40, 30, &[10, 200, 30][..]));
 }
 
 #[test]
@@ -136,8 +147,7 @@ fn a_hostile_document_is_refused_in_words_and_nothing_happens() {
     let outside = SMALL.replace("rocket.jpg", "../../../etc/passwd");
     desk.put("bad/a.kinora.json", b"{ \"kinora\": 1, \"nodes\": { \"a\": { \"op\": \"shell.run\" } } }");
     let path = desk.path("bad/a.kinora.json");
-    desk.state_mut().open_any(&path);
-    desk.steps(3);
+    desk.open_any(&path);
     assert!(desk.has("a.kinora.json was not opened"));
     let text = match &desk.state().modal {
         Some(Modal::Refused { text, .. }) => text.clone(),
@@ -174,7 +184,9 @@ fn keys_do_nothing_to_the_project_while_someone_types() {
 
 #[test]
 fn everything_fits_at_every_text_size_and_window() {
-    for (scale, size) in [(75, vec2(1440.0, 900.0)), (200, vec2(1440.0, 900.0)), (100, vec2(760.0, 520.0))] {
+    let big = vec2(1440.0, 900.0);
+    let cases = TEXT_SCALES.map(|scale| (scale, big));
+    for (scale, size) in cases.into_iter().chain([(100, vec2(760.0, 520.0))]) {
         let mut desk = Desk::sized(size);
         desk.state_mut().settings.text_scale = scale;
         let ctx = desk.harness.ctx.clone();

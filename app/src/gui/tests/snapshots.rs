@@ -132,6 +132,32 @@ fn every_panel_and_dialog() {
         }
         album.take(&mut desk, &format!("panel_{}", pane.title().to_lowercase()));
     }
+    // Last, because it changes the document the other panels show.
+    desk.harness.state_mut().only(Pane::Timeline);
+    desk.harness.set_size(vec2(960.0, 300.0));
+    arranged(desk.state_mut());
+    desk.steps(4);
+    desk.wait("the strips are decoded", |state| !state.strips.is_busy());
+    album.take(&mut desk, "panel_timeline");
+}
+
+/// Two tracks with three clips, and keys.
+fn arranged(state: &mut State) {
+    state.arrange("Arrange", |timeline| {
+        timeline.append("shot", Some(0.375));
+        timeline.append("shot", Some(0.375));
+        timeline.add_track();
+        timeline.move_clip((0, 1), 1, 0.3);
+    });
+    let id = state.choice.item.clone();
+    for (t, value) in [(0.0, 0.2), (0.2, 0.9), (0.36, 0.5)] {
+        state.edit(|project| crate::gui::model::keys::set_key(project, &id, 0, t, Some(value)));
+    }
+    state.close_gesture();
+    state.show_timeline_at(0.25);
+    state.choose_clip((0, 0));
+    state.sequence.keys = Some((0, vec![1]));
+    state.toasts.clear();
 }
 
 /// Jobs of every kind, none of which runs.

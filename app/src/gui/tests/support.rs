@@ -132,13 +132,39 @@ impl Desk {
         self.steps(3);
     }
 
+    /// Opens a file and waits until that is done or refused.
+    pub(crate) fn open_any(&mut self, path: &Path) {
+        self.state_mut().open_any(path);
+        self.opened();
+    }
+
+    /// Waits until nothing is being opened.
+    pub(crate) fn opened(&mut self) {
+        self.steps(1);
+        self.wait("everything is open", |state| state.opener.is_idle());
+        self.steps(2);
+    }
+
+    /// Presses at a point, goes to another in a few ticks, and lets go.
+    pub(crate) fn drag(&mut self, from: Pos2, to: Pos2) {
+        self.harness.hover_at(from);
+        self.steps(1);
+        self.harness.drag_at(from);
+        self.steps(1);
+        for step in 1..=8 {
+            self.harness.hover_at(from + (to - from) * (step as f32 / 8.0));
+            self.steps(1);
+        }
+        self.harness.drop_at(to);
+        self.steps(3);
+    }
+
     /// Writes a document beside a copy of the rocket and opens it.
     pub(crate) fn open(&mut self, text: &str) -> PathBuf {
         let path = self.path("project/shot.kinora.json");
         self.put("project/rocket.jpg", crate::gui::samples::SAMPLES[0].bytes);
         self.put("project/shot.kinora.json", text.as_bytes());
-        self.state_mut().open_any(&path);
-        self.steps(3);
+        self.open_any(&path);
         path
     }
 

@@ -70,7 +70,7 @@ fn labelled(ui: &mut Ui, icon: Option<&str>, text: &str, tone: Tone, width: Opti
     let galley = ui.painter().layout_no_wrap(text.to_owned(), font, Color32::PLACEHOLDER);
     let icon_width = if icon.is_some() { 16.0 + space::S } else { 0.0 };
     let wanted = galley.size().x + icon_width + 2.0 * space::M;
-    let width = width.unwrap_or(wanted).max(wanted.min(ui.available_width()));
+    let width = width.unwrap_or(wanted).max(wanted.min(ui.available_width())).max(1.0);
     let (rect, response) = ui.allocate_exact_size(vec2(width, ROW), Sense::click());
     response.widget_info(|| WidgetInfo::labeled(Role::Button, enabled, text));
     if ui.is_rect_visible(rect) {

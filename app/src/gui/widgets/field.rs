@@ -144,7 +144,7 @@ pub(crate) fn segmented<T: Copy + PartialEq>(ui: &mut Ui, value: &mut T, options
         })
         .collect();
     let wanted: f32 = galleys.iter().map(|galley| galley.size().x + 2.0 * space::S).sum();
-    let squeeze = (ui.available_width() / wanted.max(1.0)).min(1.0);
+    let squeeze = (ui.available_width() / wanted.max(1.0)).clamp(0.0, 1.0);
     ui.horizontal(|ui| {
         ui.spacing_mut().item_spacing.x = 0.0;
         let last = options.len().saturating_sub(1);

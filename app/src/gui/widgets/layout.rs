@@ -26,7 +26,7 @@ pub(crate) fn caption(ui: &mut Ui, text: impl Into<String>) -> Response {
 /// A line across.
 pub(crate) fn rule(ui: &mut Ui) {
     let p = palette(ui);
-    let (rect, _) = ui.allocate_exact_size(vec2(ui.available_width(), 1.0), Sense::hover());
+    let (rect, _) = ui.allocate_exact_size(vec2(ui.available_width().max(1.0), 1.0), Sense::hover());
     ui.painter().hline(rect.x_range(), rect.center().y, Stroke::new(1.0, p.line));
 }
 
@@ -50,7 +50,7 @@ pub(crate) fn card<R>(ui: &mut Ui, selected: bool, add: impl FnOnce(&mut Ui) -> 
         .corner_radius(RADIUS_LARGE)
         .inner_margin(Margin::same(10))
         .show(ui, |ui| {
-            ui.set_width(ui.available_width());
+            ui.set_width(ui.available_width().max(1.0));
             add(ui)
         })
 }
@@ -82,7 +82,8 @@ pub(crate) fn badge(ui: &mut Ui, text: &str, colour: Color32) {
 pub(crate) fn progress(ui: &mut Ui, fraction: f32, name: &str) -> Response {
     let p = palette(ui);
     let fraction = if fraction.is_finite() { fraction.clamp(0.0, 1.0) } else { 0.0 };
-    let (rect, response) = ui.allocate_exact_size(vec2(ui.available_width(), 6.0), Sense::hover());
+    let wide = ui.available_width().max(1.0);
+    let (rect, response) = ui.allocate_exact_size(vec2(wide, 6.0), Sense::hover());
     response.widget_info(|| {
         let mut info = WidgetInfo::labeled(Role::ProgressIndicator, true, name);
         info.value = Some(f64::from(fraction * 100.0));
@@ -101,12 +102,12 @@ pub(crate) fn progress(ui: &mut Ui, fraction: f32, name: &str) -> Response {
 pub(crate) fn shortened(ui: &mut Ui, text: &str, kind: Type, colour: Color32, width: f32) -> Response {
     let galley = {
         let mut job = eframe::egui::text::LayoutJob::simple_singleline(text.to_owned(), kind.font(), colour);
-        job.wrap = eframe::egui::text::TextWrapping::truncate_at_width(width);
+        job.wrap = eframe::egui::text::TextWrapping::truncate_at_width(width.max(1.0));
         ui.painter().layout_job(job)
     };
     let cut = galley.elided;
     let (rect, response) =
-        ui.allocate_exact_size(vec2(width.min(galley.size().x.max(1.0)), galley.size().y), Sense::hover());
+        ui.allocate_exact_size(vec2(width.min(galley.size().x).max(1.0), galley.size().y), Sense::hover());
     response.widget_info(|| WidgetInfo::labeled(Role::Label, true, text));
     ui.painter().galley(pos2(rect.left(), rect.top()), galley, colour);
     if cut { response.on_hover_text(text) } else { response }

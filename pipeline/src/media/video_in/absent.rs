@@ -36,3 +36,13 @@ impl VideoReader {
         match self.0 {}
     }
 }
+
+/// Always [`MediaError::NeedsVideoFeature`].
+pub fn loudness(
+    path: &Path,
+    _per_second: u32,
+    _limits: &VideoLimits,
+    _stop: &dyn Fn() -> bool,
+) -> Result<Option<Vec<f32>>, MediaError> {
+    Err(MediaError::NeedsVideoFeature { path: path.to_path_buf(), what: "reading sound".into() })
+}

@@ -4,6 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Checks, Input, MASK_PORTS, NodeOp, PICTURE};
+use crate::control::mask::{Stroke, paint};
+use crate::media::{Mask, PictureError};
 use crate::workflow::context::{NodeContext, RunError};
 use crate::workflow::engines::MaskQuery;
 use crate::workflow::fields::{Link, Point, PortKind, Rectangle};
@@ -23,6 +25,10 @@ pub struct MaskClick {
     /// A rectangle around the thing.
     #[serde(default, rename = "box", skip_serializing_if = "Option::is_none")]
     pub rectangle: Option<Rectangle>,
+    /// Brush and eraser over what the clicks found, or over nothing where there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 512))]
+    pub strokes: Vec<Stroke>,
     /// Which answer to take when a click could mean several things.
     #[serde(default)]
     pub candidate: Candidate,
@@ -53,7 +59,36 @@ pub enum Candidate {
     Salient,
 }
 
+impl MaskClick {
+    /// What the clicks and the box ask for; `None` where only strokes give the shape.
+    pub fn query(&self) -> Option<MaskQuery<'_>> {
+        let asked = self.rectangle.is_some() || self.points.iter().any(|point| point.keep);
+        asked.then(|| MaskQuery {
+            points: &self.points,
+            rectangle: self.rectangle,
+            candidate: self.candidate,
+        })
+    }
+
+    /// The shape with the strokes over it. Without `found` they are drawn on an empty mask of that
+    /// size.
+    ///
+    /// # Errors
+    /// A size without pixels.
+    pub fn painted(&self, found: Option<Mask>, width: u32, height: u32) -> Result<Mask, PictureError> {
+        let empty = || Mask::new(width, height, vec![0.0; width as usize * height as usize]);
+        let mut mask = found.map_or_else(empty, Ok)?;
+        paint(&mut mask, &self.strokes);
+        Ok(mask)
+    }
+}
+
 impl NodeOp for MaskClick {
+    /// 2: strokes.
+    fn version(&self) -> u32 {
+        2
+    }
+
     fn inputs(&self) -> Vec<Input<'_>> {
         vec![Input::new("image", &self.image, PICTURE)]
     }
@@ -63,9 +98,10 @@ impl NodeOp for MaskClick {
     }
 
     fn check(&self, checks: &mut Checks<'_>) {
-        if self.rectangle.is_none() && !self.points.iter().any(|point| point.keep) {
+        if self.query().is_none() && self.strokes.iter().all(|stroke| stroke.erase) {
             let found = if self.points.is_empty() { "no click" } else { "only clicks beside it" };
-            checks.field("points", "at least one click on the thing, or a \"box\"", found, None);
+            let expected = "at least one click on the thing, a \"box\", or a stroke that adds";
+            checks.field("points", expected, found, None);
         }
         if let Some(r) = self.rectangle
             && (r.x1 <= r.x0 || r.y1 <= r.y0)
@@ -82,8 +118,9 @@ impl NodeOp for MaskClick {
     fn run(&self, context: &mut NodeContext<'_>) -> Result<Value, RunError> {
         let picture = context.picture_input("image")?;
         context.poll()?;
-        let query = MaskQuery { points: &self.points, rectangle: self.rectangle, candidate: self.candidate };
-        let mask = context.engines().click(&picture, &query)?;
+        let found = self.query().map(|query| context.engines().click(&picture, &query)).transpose()?;
+        let mask = self.painted(found, picture.width(), picture.height());
+        let mask = mask.map_err(|error| RunError::input(error.to_string()))?;
         context.poll()?;
         let mask = context.engines().refine(mask, self.dilate, self.feather)?;
         Ok(Value::mask(mask))

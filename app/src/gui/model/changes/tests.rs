@@ -29,13 +29,14 @@ fn at(x: f64, y: f64, keep: bool) -> Click {
 #[test]
 fn the_first_click_makes_a_shot_that_renders_and_saves() {
     let mut desk = desk(PHOTO);
-    let (shot, index) = add_region(&mut desk.project, "sea", at(0.25, 0.5, true), "ripple").unwrap();
+    let (shot, index) =
+        add_region(&mut desk.project, "sea", Start::Click(at(0.25, 0.5, true)), "ripple").unwrap();
     assert_eq!((shot.as_str(), index), ("sea_shot", 0));
     let item = desk.project.scene().item(&shot).unwrap();
     assert_eq!(item.regions()[0].name, "Region 1");
     assert_eq!(item.shot.as_ref().unwrap().outputs[0].path, "out/sea.mp4");
     add_click(&mut desk.project, &shot, 0, at(0.9, 0.9, false)).unwrap();
-    add_region(&mut desk.project, &shot, at(0.7, 0.1, true), "drift left").unwrap();
+    add_region(&mut desk.project, &shot, Start::Click(at(0.7, 0.1, true)), "drift left").unwrap();
     set_magnitude(&mut desk.project, &shot, 1, 0.3).unwrap();
     assert_eq!(desk.project.scene().item(&shot).unwrap().regions().len(), 2);
     for _ in 0..4 {
@@ -49,7 +50,7 @@ fn a_shot_with_fields_of_its_own_becomes_a_list_when_it_must() {
     let mut desk = desk(SINGLE);
     set_prompt(&mut desk.project, "shot", 0, "sink").unwrap();
     assert_eq!(desk.project.value()["nodes"]["shot"]["prompt"], "sink");
-    add_region(&mut desk.project, "shot", at(0.1, 0.1, true), "drift left").unwrap();
+    add_region(&mut desk.project, "shot", Start::Click(at(0.1, 0.1, true)), "drift left").unwrap();
     let shot = &desk.project.value()["nodes"]["shot"];
     assert_eq!((shot["regions"][0]["prompt"].as_str(), shot.get("mask")), (Some("sink"), None));
     desk.project.undo().unwrap();
@@ -172,7 +173,9 @@ fn act(project: &mut Project, act: Act) {
     // Whether each is possible depends on the rest; refused is as good as done, breaking is not.
     let _ = match act {
         Act::Picture => add_item(project, NewItem::Picture("media/p.png")).map(drop),
-        Act::Region(i, x, y) => add_region(project, id(i), at(x, y, true), "drift left").map(drop),
+        Act::Region(i, x, y) => {
+            add_region(project, id(i), Start::Click(at(x, y, true)), "drift left").map(drop)
+        }
         Act::Click(i, r, x, y, keep) => add_click(project, id(i), r, at(x, y, keep)),
         Act::Unclick(i, r, p) => remove_click(project, id(i), r, p).map(drop),
         Act::MoveClick(i, r, p, x, y) => move_click(project, id(i), r, p, at(x, y, true)),

@@ -1,0 +1,173 @@
+//! `kinora open FILE --measure SECONDS`: how soon the window is there, and how evenly it draws while
+//! a clip is rendered. Prints JSON and closes.
+
+use std::time::{Duration, Instant};
+
+use eframe::egui::{Context, ViewportCommand};
+use serde_json::{Value, json};
+use sysinfo::{ProcessRefreshKind, ProcessesToUpdate, System};
+
+use super::command::Command;
+use super::state::State;
+use super::tasks::pictures::Loading;
+
+/// Upper ends of the histogram's columns, in milliseconds; 18.2 is a frame of 55 a second.
+const COLUMNS: [f64; 8] = [8.4, 11.2, 16.8, 18.2, 25.0, 33.4, 50.0, 100.0];
+
+/// A measurement that goes on.
+#[derive(Debug)]
+pub(crate) struct Measure {
+    begun: Instant,
+    /// Seconds of the process before this was made.
+    before: f64,
+    /// How long frames are timed.
+    wanted: Duration,
+    first: Option<f64>,
+    empty_bytes: u64,
+    asked: bool,
+    timed: Option<Instant>,
+    last: Option<Instant>,
+    /// Milliseconds from frame to frame.
+    frames: Vec<f64>,
+    /// Milliseconds of work a frame.
+    work: Vec<f64>,
+    finished: bool,
+}
+
+impl Measure {
+    /// Begins; frames are timed for `seconds` once a render runs.
+    pub(crate) fn new(seconds: f64) -> Self {
+        Self {
+            begun: Instant::now(),
+            before: age_of_process().unwrap_or(0.0),
+            wanted: Duration::from_secs_f64(seconds.clamp(0.1, 3600.0)),
+            first: None,
+            empty_bytes: 0,
+            asked: false,
+            timed: None,
+            last: None,
+            frames: vec![],
+            work: vec![],
+            finished: false,
+        }
+    }
+
+    /// After each frame; `worked` is what it took.
+    pub(crate) fn frame(&mut self, ctx: &Context, state: &mut State, worked: Duration) {
+        let now = Instant::now();
+        if self.first.is_none() {
+            self.first = Some(self.before + self.begun.elapsed().as_secs_f64());
+            self.empty_bytes = resident();
+        }
+        ctx.request_repaint();
+        let ready = matches!(state.picture(), Some((_, Loading::Ready(_))));
+        if ready && !self.asked && state.blocked(Command::Animate).is_none() {
+            self.asked = true;
+            state.todo.push(Command::Animate);
+        }
+        let running = state.runner.is_running();
+        let began = *match (running, &mut self.timed) {
+            (true, timed) => timed.get_or_insert(now),
+            (false, Some(began)) => began,
+            (false, None) => {
+                // Nothing to render: an empty window is timed as it is.
+                if state.project.is_none() && self.begun.elapsed() > self.wanted {
+                    self.finish(ctx);
+                }
+                return;
+            }
+        };
+        // The picture moves under a steady hand, so that every frame is really drawn.
+        let turn = self.begun.elapsed().as_secs_f64();
+        state.canvas.zoom = Some(state.canvas.drawn_zoom.max(0.01));
+        state.canvas.centre = [0.5 + 0.05 * turn.sin() as f32, 0.5 + 0.05 * turn.cos() as f32];
+        if let Some(last) = self.last.replace(now) {
+            self.frames.push((now - last).as_secs_f64() * 1e3);
+            self.work.push(worked.as_secs_f64() * 1e3);
+        }
+        if !running || began.elapsed() > self.wanted {
+            self.finish(ctx);
+        }
+    }
+
+    fn finish(&mut self, ctx: &Context) {
+        use std::io::Write as _;
+        // The window takes a frame or two to close.
+        if std::mem::replace(&mut self.finished, true) {
+            return;
+        }
+        let text = format!("{:#}\n", self.report());
+        // Whoever asked for it reads it; a closed pipe is their decision.
+        let _ = std::io::stdout().lock().write_all(text.as_bytes());
+        ctx.send_viewport_cmd(ViewportCommand::Close);
+    }
+
+    fn report(&self) -> Value {
+        let total: f64 = self.frames.iter().sum();
+        let count = self.frames.len();
+        json!({
+            "first_frame_seconds": self.first,
+            "resident_bytes_at_first_frame": self.empty_bytes,
+            "resident_bytes_at_end": resident(),
+            "frames": count,
+            "frames_per_second": if total > 0.0 { count as f64 / total * 1e3 } else { 0.0 },
+            "frame_milliseconds": quantiles(&self.frames),
+            "work_milliseconds": quantiles(&self.work),
+            "histogram": histogram(&self.frames),
+        })
+    }
+}
+
+fn quantiles(times: &[f64]) -> Value {
+    let mut sorted = times.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let at = |share: f64| sorted.get(((sorted.len().saturating_sub(1)) as f64 * share).round() as usize);
+    json!({ "p50": at(0.5), "p95": at(0.95), "p99": at(0.99), "max": at(1.0) })
+}
+
+fn histogram(times: &[f64]) -> Value {
+    let mut low = 0.0;
+    let mut columns = vec![];
+    for high in COLUMNS.into_iter().chain([f64::INFINITY]) {
+        let count = times.iter().filter(|time| **time >= low && **time < high).count();
+        let below = high.is_finite().then_some(high);
+        columns.push(json!({ "from": low, "below": below, "frames": count }));
+        low = high;
+    }
+    Value::Array(columns)
+}
+
+/// Memory of this process, in bytes.
+fn resident() -> u64 {
+    let (Ok(id), Ok(mut system)) = (sysinfo::get_current_pid(), System::new()) else { return 0 };
+    let what = ProcessRefreshKind::nothing().with_memory();
+    system.refresh_processes_specifics(ProcessesToUpdate::Some(&[id]), false, what);
+    system.process(id).map_or(0, sysinfo::Process::memory)
+}
+
+/// Seconds since the process was started, to a hundredth, where the system tells.
+fn age_of_process() -> Option<f64> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // The name may hold anything; fields are counted from its end, the start is the 22nd of all.
+    let ticks: f64 = stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()?;
+    let uptime = std::fs::read_to_string("/proc/uptime").ok()?;
+    let now: f64 = uptime.split_whitespace().next()?.parse().ok()?;
+    Some((now - ticks / 100.0).clamp(0.0, 60.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_frame_is_in_one_column() {
+        let times = [1.0, 8.4, 16.7, 18.1, 18.2, 400.0];
+        let columns = histogram(&times);
+        let counts: Vec<u64> =
+            columns.as_array().unwrap().iter().map(|c| c["frames"].as_u64().unwrap()).collect();
+        assert_eq!(counts, [1, 1, 1, 1, 1, 0, 0, 0, 1]);
+        assert_eq!(quantiles(&times)["max"], 400.0);
+        assert!(quantiles(&[])["p50"].is_null());
+        assert!(resident() > 1 << 20);
+    }
+}

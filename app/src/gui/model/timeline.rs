@@ -1,0 +1,368 @@
+//! How shots and clips lie over time: tracks of clips, kept in the document's `ui.timeline`.
+//!
+//! A renderer carries it along untouched. A document without one has its shots end to end on one
+//! track. Everything here is a value: read, changed, written back as one edit of the history.
+
+use kinora_pipeline::workflow::Document;
+use kinora_pipeline::workflow::ops::Op;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::edit::Edit;
+use super::patch::{Path, find, place};
+use super::project::{EditError, Project};
+
+/// Tracks a timeline may have.
+const MAX_TRACKS: usize = 16;
+/// Clips a track may have.
+const MAX_CLIPS: usize = 1000;
+/// The latest moment, in seconds.
+const LATEST: f64 = 24.0 * 3600.0;
+/// Seconds below which two moments are one.
+pub(crate) const HAIR: f64 = 1e-4;
+/// Seconds a file gets whose length is not known yet.
+const UNKNOWN: f64 = 5.0;
+
+/// A stretch of a shot or file at a moment of the timeline.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Placed {
+    /// The node: an `animate.click`, or a `video.load` for the file itself.
+    pub(crate) node: String,
+    /// Where it begins, in seconds.
+    pub(crate) at: f64,
+    /// Seconds of the shot that are left out before it.
+    pub(crate) from: f64,
+    /// The second of the shot where it ends.
+    pub(crate) to: f64,
+}
+
+impl Placed {
+    /// How long it is, in seconds.
+    pub(crate) fn length(&self) -> f64 {
+        self.to - self.from
+    }
+
+    /// Where it ends on the timeline.
+    pub(crate) fn end(&self) -> f64 {
+        self.at + self.length()
+    }
+
+    /// The second of its shot at a moment of the timeline.
+    pub(crate) fn local(&self, t: f64) -> f64 {
+        self.from + (t - self.at)
+    }
+}
+
+/// Clips that do not overlap, in order.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Track {
+    /// What people call it.
+    pub(crate) name: String,
+    /// Whether it is left out of what is seen.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) hidden: bool,
+    /// Whether its clips stay as they are.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) locked: bool,
+    /// The clips.
+    pub(crate) clips: Vec<Placed>,
+}
+
+/// Which clip: its track and its place there.
+pub(crate) type At = (usize, usize);
+
+/// An end of a clip.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Edge {
+    /// Its beginning.
+    Start,
+    /// Its end.
+    End,
+}
+
+/// Tracks, the lowest first; an upper one lies over those below it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Timeline {
+    /// The tracks.
+    pub(crate) tracks: Vec<Track>,
+}
+
+fn at() -> Path {
+    place!["ui", "timeline"]
+}
+
+/// How long the clip of a node is in seconds; none for nodes that make none, and for files, whose
+/// length only their container knows.
+pub(crate) fn source_length(document: &Document, node: &str) -> Option<f64> {
+    match &document.node(node)?.op {
+        Op::AnimateClick(shot) => Some(f64::from(shot.frames) / shot.fps.max(0.1)),
+        _ => None,
+    }
+}
+
+fn can_be_placed(document: &Document, node: &str) -> bool {
+    document.node(node).is_some_and(|node| matches!(node.op, Op::AnimateClick(_) | Op::VideoLoad(_)))
+}
+
+/// A moment as the document keeps it.
+fn kept(seconds: f64) -> f64 {
+    (seconds.clamp(0.0, LATEST) * 1e5).round() / 1e5
+}
+
+impl Timeline {
+    /// Reads a document's timeline. What makes no sense in it is passed over.
+    pub(crate) fn of(document: &Document) -> Self {
+        let stored = find(document.value(), &at()).cloned();
+        let read: Option<Self> = stored.and_then(|value| serde_json::from_value(value).ok());
+        match read {
+            Some(read) => read.sane(document),
+            None => Self::usual(document),
+        }
+    }
+
+    /// The shots end to end.
+    fn usual(document: &Document) -> Self {
+        let mut clips = vec![];
+        let mut at = 0.0;
+        for name in document.nodes().keys() {
+            if let Some(length) = source_length(document, name) {
+                clips.push(Placed { node: name.clone(), at: kept(at), from: 0.0, to: kept(length) });
+                at += length;
+            }
+        }
+        Self { tracks: vec![Track { name: "V1".into(), hidden: false, locked: false, clips }] }
+    }
+
+    fn sane(mut self, document: &Document) -> Self {
+        self.tracks.truncate(MAX_TRACKS);
+        for track in &mut self.tracks {
+            track.name = track.name.chars().filter(|c| !c.is_control()).take(24).collect();
+            track.clips.retain(|clip| can_be_placed(document, &clip.node));
+            track.clips.truncate(MAX_CLIPS);
+            for clip in &mut track.clips {
+                let longest = source_length(document, &clip.node).unwrap_or(LATEST);
+                (clip.at, clip.from) = (kept(clip.at), kept(clip.from));
+                clip.to = clip.to.clamp(0.0, longest);
+                // A shot that became shorter than what was cut from it is shown whole.
+                if clip.length() < HAIR {
+                    (clip.from, clip.to) = (0.0, longest.min(UNKNOWN));
+                }
+            }
+            track.settle();
+        }
+        if self.tracks.is_empty() {
+            self.tracks.push(Track { name: "V1".into(), hidden: false, locked: false, clips: vec![] });
+        }
+        self
+    }
+
+    /// A clip.
+    pub(crate) fn clip(&self, (track, index): At) -> Option<&Placed> {
+        self.tracks.get(track)?.clips.get(index)
+    }
+
+    /// Whether the track of a clip is locked.
+    pub(crate) fn is_locked(&self, track: usize) -> bool {
+        self.tracks.get(track).is_none_or(|track| track.locked)
+    }
+
+    /// Every clip with its place.
+    pub(crate) fn clips(&self) -> impl Iterator<Item = (At, &Placed)> {
+        self.tracks.iter().enumerate().flat_map(|(track, found)| {
+            found.clips.iter().enumerate().map(move |(index, clip)| ((track, index), clip))
+        })
+    }
+
+    /// The end of the last clip, in seconds.
+    pub(crate) fn length(&self) -> f64 {
+        self.clips().map(|(_, clip)| clip.end()).fold(0.0, f64::max)
+    }
+
+    /// What is seen at a moment: the uppermost clip there.
+    pub(crate) fn seen(&self, t: f64) -> Option<(At, &Placed)> {
+        let found = self.clips().filter(|((track, _), clip)| {
+            self.tracks.get(*track).is_some_and(|track| !track.hidden)
+                && clip.at <= t + HAIR
+                && t < clip.end() - HAIR
+        });
+        found.last()
+    }
+
+    /// The first clip of a node.
+    pub(crate) fn first_of(&self, node: &str) -> Option<At> {
+        self.clips().find(|(_, clip)| clip.node == node).map(|(at, _)| at)
+    }
+
+    /// Moments worth snapping to, apart from those of the clip `except`.
+    pub(crate) fn edges(&self, except: Option<At>) -> Vec<f64> {
+        let others = self.clips().filter(|(at, _)| Some(*at) != except);
+        let mut edges: Vec<f64> = others.flat_map(|(_, clip)| [clip.at, clip.end()]).collect();
+        edges.push(0.0);
+        edges
+    }
+
+    /// The start nearest to `wish` where a clip of `length` fits on a track without its clip
+    /// `except`.
+    fn nearest_gap(&self, track: usize, wish: f64, length: f64, except: Option<usize>) -> f64 {
+        let wish = wish.max(0.0);
+        let Some(track) = self.tracks.get(track) else { return wish };
+        let others = track.clips.iter().enumerate().filter(|(index, _)| Some(*index) != except);
+        let (mut open, mut best) = (0.0, None::<f64>);
+        let mut offer = |low: f64, high: f64| {
+            if high >= low - HAIR {
+                let here = wish.clamp(low, high.max(low));
+                if best.is_none_or(|best| (here - wish).abs() < (best - wish).abs()) {
+                    best = Some(here);
+                }
+            }
+        };
+        for (_, clip) in others {
+            offer(open, clip.at - length);
+            open = clip.end();
+        }
+        offer(open, f64::INFINITY);
+        best.unwrap_or(wish)
+    }
+
+    /// Moves a clip to a track and moment, or as near to it as there is room. Returns where it is.
+    pub(crate) fn move_clip(&mut self, from: At, track: usize, wish: f64) -> At {
+        let Some(clip) = self.clip(from).cloned() else { return from };
+        let track = track.min(self.tracks.len().saturating_sub(1));
+        let except = (track == from.0).then_some(from.1);
+        let at = kept(self.nearest_gap(track, wish, clip.length(), except));
+        if let Some(old) = self.tracks.get_mut(from.0) {
+            old.clips.remove(from.1);
+        }
+        self.insert(track, Placed { at, ..clip }).unwrap_or(from)
+    }
+
+    fn insert(&mut self, track: usize, clip: Placed) -> Option<At> {
+        let found = self.tracks.get_mut(track)?;
+        let index = found.clips.partition_point(|other| other.at < clip.at);
+        found.clips.insert(index, clip);
+        Some((track, index))
+    }
+
+    /// Moves an end of a clip, no further than its shot, its neighbours and one `frame` allow.
+    pub(crate) fn trim(&mut self, (track, index): At, edge: Edge, t: f64, longest: f64, frame: f64) {
+        let Some(clips) = self.tracks.get_mut(track).map(|track| &mut track.clips) else { return };
+        let before = index.checked_sub(1).and_then(|i| clips.get(i)).map_or(0.0, Placed::end);
+        let after = clips.get(index + 1).map_or(LATEST, |clip| clip.at);
+        let Some(clip) = clips.get_mut(index) else { return };
+        match edge {
+            Edge::Start => {
+                let low = before.max(clip.at - clip.from);
+                let t = kept(t.min(clip.end() - frame).max(low));
+                clip.from = kept(clip.from + (t - clip.at));
+                clip.at = t;
+            }
+            Edge::End => {
+                let high = after.min(clip.at + longest - clip.from);
+                let t = t.max(clip.at + frame).min(high);
+                clip.to = kept(clip.from + (t - clip.at));
+            }
+        }
+    }
+
+    /// Cuts a clip in two at a moment inside it. Returns the place of the second part.
+    pub(crate) fn split(&mut self, (track, index): At, t: f64) -> Option<At> {
+        let clips = &mut self.tracks.get_mut(track)?.clips;
+        let clip = clips.get_mut(index)?;
+        if t <= clip.at + HAIR || t >= clip.end() - HAIR {
+            return None;
+        }
+        let cut = kept(clip.local(t));
+        let second = Placed { node: clip.node.clone(), at: kept(t), from: cut, to: clip.to };
+        clip.to = cut;
+        clips.insert(index + 1, second);
+        Some((track, index + 1))
+    }
+
+    /// Takes a clip away; with `ripple` those after it on its track close the gap.
+    pub(crate) fn remove(&mut self, (track, index): At, ripple: bool) {
+        let Some(clips) = self.tracks.get_mut(track).map(|track| &mut track.clips) else { return };
+        if index >= clips.len() {
+            return;
+        }
+        let gone = clips.remove(index);
+        if ripple {
+            for clip in clips.iter_mut().skip(index) {
+                clip.at = kept(clip.at - gone.length());
+            }
+        }
+    }
+
+    /// Puts a node's clip at the end of the first track that is not locked.
+    pub(crate) fn append(&mut self, node: &str, length: Option<f64>) -> Option<At> {
+        let track = self.tracks.iter().position(|track| !track.locked)?;
+        let at = self.tracks.get(track)?.clips.last().map_or(0.0, Placed::end);
+        let to = kept(length.unwrap_or(UNKNOWN));
+        self.insert(track, Placed { node: node.to_owned(), at: kept(at), from: 0.0, to })
+    }
+
+    /// Adds a track on top. None when there are as many as may be.
+    pub(crate) fn add_track(&mut self) -> Option<usize> {
+        if self.tracks.len() >= MAX_TRACKS {
+            return None;
+        }
+        let name = (1..).map(|n| format!("V{n}")).find(|name| self.tracks.iter().all(|t| t.name != *name))?;
+        self.tracks.push(Track { name, hidden: false, locked: false, clips: vec![] });
+        Some(self.tracks.len() - 1)
+    }
+
+    /// Takes an empty track away, unless it is the last.
+    pub(crate) fn remove_track(&mut self, track: usize) -> bool {
+        let empty = self.tracks.get(track).is_some_and(|track| track.clips.is_empty());
+        if empty && self.tracks.len() > 1 {
+            self.tracks.remove(track);
+            return true;
+        }
+        false
+    }
+
+    /// Writes it into the document as one edit; edits in a row with the same `merge` become one.
+    pub(crate) fn write(
+        &self,
+        project: &mut Project,
+        label: &str,
+        merge: Option<&str>,
+    ) -> Result<(), EditError> {
+        let value = self.value()?;
+        project.edit(label, merge, |edit| Ok(edit.set_deep(at(), value)?))
+    }
+
+    fn value(&self) -> Result<Value, EditError> {
+        serde_json::to_value(self).map_err(|error| EditError::Refused(error.to_string()))
+    }
+}
+
+impl Track {
+    /// Puts its clips in order, later ones behind those they would overlap.
+    fn settle(&mut self) {
+        self.clips.sort_by(|a, b| a.at.total_cmp(&b.at));
+        let mut open = 0.0f64;
+        for clip in &mut self.clips {
+            clip.at = kept(clip.at.max(open));
+            open = clip.end();
+        }
+    }
+}
+
+/// Lets a new shot join the timeline of a document that has one, within the edit that makes it.
+pub(super) fn joined(edit: &mut Edit, shot: &str, length: f64) -> Result<(), EditError> {
+    let Some(stored) = edit.get(&at()).cloned() else { return Ok(()) };
+    let Ok(mut timeline) = serde_json::from_value::<Timeline>(stored) else { return Ok(()) };
+    if timeline.append(shot, Some(length)).is_some() {
+        edit.set(at(), timeline.value()?)?;
+    }
+    Ok(())
+}
+
+/// The moment of `wish` nearest to one of `targets` within `reach` seconds, if there is one.
+pub(crate) fn snapped(wish: f64, targets: &[f64], reach: f64) -> Option<f64> {
+    let near = targets.iter().copied().min_by(|a, b| (a - wish).abs().total_cmp(&(b - wish).abs()))?;
+    ((near - wish).abs() <= reach).then_some(near)
+}
+
+#[cfg(test)]
+mod tests;

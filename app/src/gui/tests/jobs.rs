@@ -1,0 +1,62 @@
+//! The line of jobs: paused, reordered, edited, kept.
+
+use super::support::{Desk, SMALL};
+use crate::gui::command::Command;
+use crate::gui::layout::Pane;
+use crate::gui::model::changes;
+use crate::gui::model::queue::Phase;
+
+fn titles(desk: &Desk) -> Vec<String> {
+    desk.state().runner.look(|queue, _| queue.jobs().iter().map(|job| job.title.clone()).collect())
+}
+
+fn prompt(desk: &Desk) -> String {
+    desk.state().item().unwrap().regions()[0].prompt.clone()
+}
+
+#[test]
+fn the_line_is_paused_reordered_edited_and_survives_a_restart() {
+    let mut desk = Desk::new();
+    desk.open(SMALL);
+    desk.state_mut().todo.extend([Command::PauseQueue, Command::ShowPane(Pane::Jobs)]);
+    desk.steps(2);
+    desk.state_mut().animate();
+    desk.state_mut().edit(|project| changes::rename(project, "shot", "Second"));
+    desk.state_mut().edit(|project| changes::set_prompt(project, "shot", 0, "drift left"));
+    desk.state_mut().close_gesture();
+    desk.state_mut().animate();
+    desk.steps(3);
+    assert_eq!(titles(&desk), ["Shot", "Second"]);
+    desk.click("Second earlier");
+    assert_eq!(titles(&desk), ["Second", "Shot"]);
+
+    desk.click("Edit Shot");
+    assert_eq!(titles(&desk), ["Second"], "it is out of the line");
+    assert_eq!(prompt(&desk), "rise slowly", "what it would have made is in the inspector");
+    desk.state_mut().todo.push(Command::Undo);
+    desk.steps(3);
+    assert_eq!(prompt(&desk), "drift left");
+
+    let desk = desk.reopened();
+    let (jobs, paused) = desk.state().runner.look(|queue, _| (queue.jobs().to_vec(), queue.is_paused()));
+    assert!(paused && jobs.len() == 1 && jobs[0].phase == Phase::Waiting);
+    assert_eq!(jobs[0].document["nodes"]["shot"]["regions"][0]["prompt"], "drift left");
+}
+
+#[test]
+fn stop_is_answered_at_once() {
+    let mut desk = Desk::new();
+    desk.open(&SMALL.replace("\"steps\": 1", "\"steps\": 40"));
+    desk.click("Animate");
+    desk.wait("it runs", |state| state.runner.is_running());
+    let begun = std::time::Instant::now();
+    desk.state_mut().todo.push(Command::StopRender);
+    desk.harness.step();
+    desk.harness.step();
+    let told = desk.state().runner.look(|_, live| live.is_none_or(|live| live.stopping));
+    let took = begun.elapsed();
+    println!("stop shown after {} ms", took.as_millis());
+    assert!(told && took.as_millis() < 250, "{took:?}");
+    assert!(desk.has("Stopping…") || !desk.state().runner.is_running());
+    desk.wait("it stopped", |state| !state.runner.is_running());
+}

@@ -1,0 +1,186 @@
+//! Long clips, finished files, several files at once.
+
+use std::path::Path;
+use std::process::Command as Program;
+use std::time::Instant;
+
+use egui_kittest::kittest::Queryable as _;
+
+use super::support::{Desk, SMALL};
+use crate::gui::command::Command;
+use crate::gui::overlays::modal::Modal;
+use crate::gui::state::State;
+
+fn picture_is_there(state: &State) -> bool {
+    state
+        .item()
+        .and_then(|item| state.picture_key(item))
+        .is_some_and(|key| state.pictures.size(&key).is_some())
+}
+
+/// Memory of this process in bytes, as Linux counts it.
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or("0");
+    line.split_whitespace().next().and_then(|kb| kb.parse::<u64>().ok()).unwrap_or(0) << 10
+}
+
+fn ffmpeg(args: &[&str]) -> bool {
+    match Program::new("ffmpeg").args(["-v", "error", "-y"]).args(args).status() {
+        Ok(status) => {
+            assert!(status.success(), "ffmpeg {args:?}");
+            true
+        }
+        Err(_) => {
+            println!("skipped: ffmpeg is not installed");
+            false
+        }
+    }
+}
+
+/// An hour of 1080p at 25 frames a second, of a few seconds that repeat.
+fn hour(folder: &Path) -> Option<std::path::PathBuf> {
+    let (part, whole) = (folder.join("part.mp4"), folder.join("hour.mp4"));
+    let source = "testsrc2=size=1920x1080:rate=25:duration=8";
+    let made = ffmpeg(&[
+        "-f",
+        "lavfi",
+        "-i",
+        source,
+        "-f",
+        "lavfi",
+        "-i",
+        "sine=frequency=220:duration=8",
+        "-c:v",
+        "libx264",
+        "-preset",
+        "ultrafast",
+        "-crf",
+        "45",
+        "-g",
+        "50",
+        "-c:a",
+        "aac",
+        "-b:a",
+        "24k",
+        "-shortest",
+        part.to_str()?,
+    ]) && ffmpeg(&["-stream_loop", "449", "-i", part.to_str()?, "-c", "copy", whole.to_str()?]);
+    std::fs::remove_file(part).ok();
+    made.then_some(whole)
+}
+
+#[test]
+fn an_hour_of_video_opens_at_once_and_scrubs_in_little_memory() {
+    let mut desk = Desk::new();
+    let Some(path) = hour(&desk.root) else { return };
+    let (size, before) = (std::fs::metadata(&path).unwrap().len(), resident());
+    let begun = Instant::now();
+    let mut longest_frame = 0.0f64;
+    desk.state_mut().open_any(&path);
+    loop {
+        let frame = Instant::now();
+        desk.harness.step();
+        longest_frame = longest_frame.max(frame.elapsed().as_secs_f64());
+        if desk.state().opener.is_idle() && picture_is_there(desk.state()) {
+            break;
+        }
+        assert!(begun.elapsed().as_secs() < 60, "not open: {:?}", desk.said());
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    let opened = begun.elapsed().as_secs_f64();
+    let node = desk.state().placeable().expect("the clip itself can be put on the timeline");
+    let film = desk.state_mut().film_of(&node).unwrap();
+    let wanted = film.clone();
+    let mut known = None;
+    while known.is_none() {
+        desk.steps(1);
+        known = desk.state_mut().player.film(&wanted);
+    }
+    let info = known.unwrap().unwrap();
+    assert!((info.seconds() - 3600.0).abs() < 30.0, "{}", info.seconds());
+    desk.state_mut().todo.push(Command::AddToTimeline);
+    desk.steps(3);
+    let length = desk.state().timeline().unwrap().length();
+    assert!((length - info.seconds()).abs() < 1.0, "{length}");
+
+    let mut waits = vec![];
+    for minute in [30.0, 5.0, 59.0, 12.5, 44.0] {
+        let asked = Instant::now();
+        desk.state_mut().show_timeline_at(minute * 60.0);
+        let frame = info.frame_at(desk.state().sequence.playhead);
+        desk.wait("the frame is shown", |state| {
+            state.monitor.drawn.as_ref().is_some_and(|(_, at)| at.abs_diff(frame) <= 1)
+        });
+        waits.push(asked.elapsed().as_secs_f64());
+    }
+    let grown = resident().saturating_sub(before);
+    println!(
+        "{:.0} MB file: open in {opened:.2} s, longest frame {:.0} ms, scrubs {waits:.2?} s, memory +{} MB",
+        size as f64 / 1e6,
+        longest_frame * 1e3,
+        grown >> 20,
+    );
+    // Tests run beside each other on slow machines; the figures above are what is looked at.
+    assert!(opened < 10.0, "{opened}");
+    assert!(grown < 600 << 20, "{} MB", grown >> 20);
+}
+
+#[test]
+fn a_finished_file_gives_back_the_project_that_made_it() {
+    let mut desk = Desk::new();
+    let path = desk.open(SMALL);
+    desk.wait("the picture is there", picture_is_there);
+    let folder = path.parent().unwrap().to_path_buf();
+    let file = folder.join("out/rocket.gif");
+    std::fs::create_dir_all(folder.join("out")).unwrap();
+    desk.state_mut().edit(|project| {
+        crate::gui::model::changes::set_output(
+            project,
+            "file",
+            "path",
+            Some(serde_json::json!("out/rocket.gif")),
+        )
+    });
+    desk.state_mut().export_now("file", &file, false);
+    let wanted = file.clone();
+    desk.wait("the file is there", move |state| wanted.is_file() && !state.runner.is_running());
+    desk.state_mut().save(false);
+    desk.state_mut().todo.push(Command::CloseProject);
+    desk.steps(3);
+    assert!(desk.state().project.is_none());
+
+    desk.open_any(&file);
+    assert!(matches!(desk.state().modal, Some(Modal::Finished(_))));
+    assert!(desk.has("rocket.gif was made here"));
+    desk.click("Open its project");
+    desk.opened();
+    let project = desk.state().project.as_ref().unwrap();
+    assert_ne!(project.folder(), folder, "it is a project of its own");
+    assert_eq!(desk.state().item().unwrap().regions()[0].prompt, "rise slowly");
+    desk.wait("its picture came along", picture_is_there);
+
+    // The file can also be used as it is, beside what is there.
+    desk.open_any(&file);
+    desk.click("Use the file");
+    desk.opened();
+    assert_eq!(desk.state().project.as_ref().unwrap().scene().items.len(), 2);
+}
+
+#[test]
+fn several_files_at_once_all_arrive_in_one_project() {
+    let mut desk = Desk::new();
+    for (index, name) in ["a.jpg", "b.jpg", "c.jpg"].iter().enumerate() {
+        desk.put(&format!("photos/{name}"), crate::gui::samples::SAMPLES[index].bytes);
+        let path = desk.path(&format!("photos/{name}"));
+        desk.state_mut().open_any(&path);
+    }
+    let gone = desk.path("photos/gone.jpg");
+    desk.state_mut().open_any(&gone);
+    desk.opened();
+    let names: Vec<_> =
+        desk.state().project.as_ref().unwrap().scene().items.iter().map(|item| item.name.clone()).collect();
+    assert_eq!(names, ["A", "B", "C"]);
+    assert!(desk.said().iter().any(|text| text.contains("there is no file") && text.contains("gone.jpg")));
+    assert!(desk.harness.query_by_label_contains("Opening").is_none());
+}
