@@ -16,6 +16,7 @@ const SOURCES: &[(&str, &[&str], bool)] = &[
     ("cross", &["f16", "bf16"], false),
     ("flash", &["f16", "bf16"], false),
     ("exact", &["f32", "f16", "bf16"], false),
+    ("hopper", &["f16", "bf16"], true),
 ];
 
 fn main() -> Result<(), String> {

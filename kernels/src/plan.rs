@@ -1,6 +1,6 @@
 //! Which attention kernel runs, and with which tiles: a pure function of the shape and the machine.
 
-pub mod cuda;
+pub(crate) mod cuda;
 
 use crate::cpu::Isa;
 

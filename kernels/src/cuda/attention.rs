@@ -4,6 +4,7 @@ use candle_core::cuda_backend::CudaDevice;
 use candle_core::cuda_backend::cudarc::driver::{DevicePtr, DeviceRepr};
 use candle_core::{DType, Tensor};
 
+use super::tensor_map::TensorMap;
 use super::{Output, address, card, element, function, launch};
 use crate::attention::{AttentionSpec, Dims, Mask};
 use crate::error::{KernelError, Result};
@@ -47,6 +48,18 @@ struct Params {
 
 // SAFETY: plain numbers in C layout, the same as the kernels' parameter.
 unsafe impl DeviceRepr for Params {}
+
+/// `HopperParams` of `cuda/hopper.cu`.
+#[repr(C, align(64))]
+struct HopperParams {
+    q: TensorMap,
+    k: TensorMap,
+    v: TensorMap,
+    params: Params,
+}
+
+// SAFETY: plain data in C layout, the same as the kernel's parameter.
+unsafe impl DeviceRepr for HopperParams {}
 
 /// Runs a call whose operands have five dimensions; `None` when no kernel takes it.
 ///
@@ -169,10 +182,25 @@ pub(crate) fn attention(
         _ => ("exact", "attention_exact".into()),
     };
     let function = function(device, source, element, &name, plan.shared_bytes)?;
+    let grid = (blocks, plan.threads, plan.shared_bytes);
     // SAFETY: addresses and strides are those of live tensors whose guards are held past the call,
     // `check` compared the extents, `dims.bias` the bias, `compute` the lengths; the output has room
     // for every row and log-sum.
-    unsafe { launch(&stream, &function, (blocks, plan.threads, plan.shared_bytes), &params)? };
+    unsafe {
+        if plan.kernel == AttentionKernel::Hopper {
+            let half = dtype == DType::F16;
+            let key_rows = if plan.dim == 160 { 96 } else { 128 };
+            let parameters = HopperParams {
+                q: TensorMap::rows(params.q, &q, half, 64)?,
+                k: TensorMap::rows(params.k, &k, half, key_rows)?,
+                v: TensorMap::rows(params.v, &v, half, key_rows)?,
+                params,
+            };
+            launch(&stream, &function, grid, &parameters)?;
+        } else {
+            launch(&stream, &function, grid, &params)?;
+        }
+    }
     drop((qa, ka, va, ba, la));
     Ok(finish(out, lse))
 }

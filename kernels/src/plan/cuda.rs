@@ -69,8 +69,21 @@ pub struct CudaPlan {
 const REGISTER_DIMS: [usize; 7] = [32, 40, 64, 80, 96, 128, 160];
 /// Head dimensions the tiled kernel is compiled for; others are filled up with zeros.
 const TILED_DIMS: [usize; 9] = [32, 48, 64, 80, 96, 128, 160, 192, 256];
-/// Head dimensions of the Hopper kernel.
-const HOPPER_DIMS: [usize; 5] = [40, 64, 80, 128, 160];
+/// Tiles of the Hopper kernel, as `cuda/hopper.cu` instantiates it.
+const HOPPER_TILES: [HopperTile; 5] = [
+    HopperTile { dim: 40, queries: 192, keys: 128 },
+    HopperTile { dim: 64, queries: 192, keys: 128 },
+    HopperTile { dim: 80, queries: 128, keys: 128 },
+    HopperTile { dim: 128, queries: 128, keys: 128 },
+    HopperTile { dim: 160, queries: 128, keys: 96 },
+];
+
+#[derive(Debug, Clone, Copy)]
+struct HopperTile {
+    dim: usize,
+    queries: usize,
+    keys: usize,
+}
 /// Second-level cache of the smallest card that matters, in bytes.
 const CACHE: u128 = 4 << 20;
 
@@ -130,13 +143,16 @@ pub fn plan_cuda_attention(call: CudaCall, card: Card) -> CudaPlan {
         return plan(AttentionKernel::Cross, dim, groups, tiles, many(tiles), 256, shared, 0);
     }
     if card.capability == (9, 0)
-        && HOPPER_DIMS.contains(&dim)
         && call.distinct
-        && keys >= 128
+        && keys > 64
         && queries >= 64
-        && matches!(call.mask, MaskKind::None | MaskKind::Causal)
-        && let Some((query_tile, threads, shared)) = hopper_tile(dim)
+        && (call.mask == MaskKind::None || call.mask == MaskKind::Causal && keys >= queries)
+        && let Some(HopperTile { dim, queries: query_tile, keys: key_tile }) = hopper_tile(dim)
     {
+        let boxes = dim.div_ceil(64);
+        // Queries once, keys and values two deep, barriers, room to align.
+        let shared = (boxes * 128 * (query_tile + 4 * key_tile) + 128 + 1024) as u32;
+        let threads = 2 * query_tile as u32 + 128;
         let tiles = queries.div_ceil(query_tile);
         // Persistent: a block a multiprocessor takes tiles in turn.
         let blocks = many(tiles).min(card.multiprocessors.max(1) as u64);
@@ -149,9 +165,9 @@ pub fn plan_cuda_attention(call: CudaCall, card: Card) -> CudaPlan {
     plan(AttentionKernel::Flash, tiled, 0, tiles, many(tiles), 32 * warps as u32, shared, again(16 * warps))
 }
 
-/// Query tile, threads and shared memory of the Hopper kernel.
-fn hopper_tile(_dim: usize) -> Option<(usize, u32, u32)> {
-    None
+/// The tile for a head dimension; smaller dimensions are filled up with zeros.
+fn hopper_tile(dim: usize) -> Option<HopperTile> {
+    HOPPER_TILES.into_iter().find(|tile| dim <= tile.dim)
 }
 
 #[cfg(test)]
@@ -218,6 +234,20 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn hopper_takes_long_sequences_in_persistent_blocks() {
+        for (dim, tiled) in [(40, 40), (64, 64), (72, 80), (80, 80), (128, 128), (160, 160)] {
+            let p = plan_cuda_attention(call(256, 4096, 4096, dim), H100);
+            assert_eq!((p.kernel, p.dim, p.blocks), (AttentionKernel::Hopper, tiled, 132));
+            assert!(p.shared_bytes <= 227 << 10, "{p:?}");
+        }
+        assert_eq!(plan_cuda_attention(call(256, 4096, 4096, 40), ADA).kernel, AttentionKernel::Flash);
+        assert_eq!(plan_cuda_attention(call(256, 4096, 4096, 192), H100).kernel, AttentionKernel::Flash);
+        // A causal row without a visible key has no place in the pipeline.
+        let causal = CudaCall { mask: MaskKind::Causal, ..call(4, 300, 200, 64) };
+        assert_eq!(plan_cuda_attention(causal, H100).kernel, AttentionKernel::Flash);
     }
 
     #[test]
