@@ -74,7 +74,8 @@ fn nvcc() -> Result<PathBuf, String> {
     let under = |name: &str| std::env::var_os(name).map(|home| Path::new(&home).join("bin/nvcc"));
     let named = std::env::var_os("NVCC").map(PathBuf::from);
     let candidates = [named, under("CUDA_HOME"), under("CUDA_PATH"), Some("nvcc".into())];
-    let works = |path: &PathBuf| Command::new(path).arg("--version").output().is_ok_and(|o| o.status.success());
+    let works =
+        |path: &PathBuf| Command::new(path).arg("--version").output().is_ok_and(|o| o.status.success());
     candidates.into_iter().flatten().find(works).ok_or_else(|| {
         "the `cuda` feature needs nvcc, which was not found by $NVCC, $CUDA_HOME, $CUDA_PATH or PATH: install a CUDA \
          toolkit, run scripts/cuda-toolchain.sh, or build without the feature"

@@ -199,6 +199,7 @@ __device__ __forceinline__ void hopper_body(const HopperParams &args) {
       barrier_wait(k_full + 8 * (turn % STAGES), turn / STAGES & 1);
       scores(turn % STAGES);
       wgmma_wait<0>();
+      settle(s);
       if (lane == 0) barrier_arrive(k_empty + 8 * (turn % STAGES));
       soften(w.count - 1);
       keep();
@@ -211,9 +212,11 @@ __device__ __forceinline__ void hopper_body(const HopperParams &args) {
         barrier_wait(v_full + 8 * now, turn / STAGES & 1);
         products(now, true);
         wgmma_wait<1>();
+        settle(s);
         if (lane == 0) barrier_arrive(k_empty + 8 * next);
         soften(n);
         wgmma_wait<0>();
+        settle(acc);
         if (lane == 0) barrier_arrive(v_empty + 8 * now);
 #pragma unroll
         for (int i = 0; i < D / 8; ++i) {
@@ -228,6 +231,7 @@ __device__ __forceinline__ void hopper_body(const HopperParams &args) {
       sum0 = row_sum(sum0), sum8 = row_sum(sum8);
       const float f0 = sum0 == 0.f ? 0.f : 1.f / sum0, f8 = sum8 == 0.f ? 0.f : 1.f / sum8;
       wgmma_wait<0>();
+      settle(acc);
       if (lane == 0) barrier_arrive(v_empty + 8 * (turn % STAGES));
       ++turn;
       T *out = static_cast<T *>(p.out) + offset_of(p.out_stride, w.at, w.at.head);

@@ -15,6 +15,13 @@ template <int N> __device__ __forceinline__ void wgmma_wait() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(N) : "memory");
 }
 
+// Products finish behind the compiler's back: after a wait, results and operands pass through here so
+// that no arithmetic on them moves ahead of it.
+template <int N> __device__ __forceinline__ void settle(float (&x)[N]) {
+#pragma unroll
+  for (int i = 0; i < N; ++i) asm volatile("" : "+f"(x[i])::"memory");
+}
+
 // A matrix in shared memory whose rows are 128 bytes, swizzled over 8 rows. `leading` is the
 // distance to the next 64 columns where columns are the contiguous axis of b.
 __device__ __forceinline__ uint64_t matrix_at(uint32_t address, uint32_t leading) {

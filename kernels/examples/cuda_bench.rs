@@ -59,7 +59,10 @@ mod bench {
         }
         let device = open_cuda(0)?;
         let mut lines = Vec::new();
-        println!("{:18} {:>8} {:>7} {:>7} {:>9} {:>9}  kernel", "shape", "ms", "TFLOP/s", "GB/s", "bytes ms", "mma ms");
+        println!(
+            "{:18} {:>8} {:>7} {:>7} {:>9} {:>9}  kernel",
+            "shape", "ms", "TFLOP/s", "GB/s", "bytes ms", "mma ms"
+        );
         for row in ROWS.into_iter().filter(|row| row.0.contains(&filter)) {
             // Heads apart, as a peer's fastest layout has them, and together, as projections leave them.
             for layout in ["apart", "together"] {
@@ -76,11 +79,15 @@ mod bench {
         let (name, batch, heads, queries, keys, dim, causal) = row;
         let part = |tokens: usize| -> Result<Tensor> {
             Ok(match layout {
-                "apart" => Tensor::randn(0f32, 1.0, (batch, heads, tokens, dim), device)?.to_dtype(DType::F16)?,
+                "apart" => {
+                    Tensor::randn(0f32, 1.0, (batch, heads, tokens, dim), device)?.to_dtype(DType::F16)?
+                }
                 // Time axes: [tokens, batch, heads, dim] as the network stores its frames.
-                _ if tokens <= 64 && batch > 64 => Tensor::randn(0f32, 1.0, (tokens, batch, heads, dim), device)?
-                    .to_dtype(DType::F16)?
-                    .permute((1, 2, 0, 3))?,
+                _ if tokens <= 64 && batch > 64 => {
+                    Tensor::randn(0f32, 1.0, (tokens, batch, heads, dim), device)?
+                        .to_dtype(DType::F16)?
+                        .permute((1, 2, 0, 3))?
+                }
                 _ => Tensor::randn(0f32, 1.0, (batch, tokens, heads, dim), device)?
                     .to_dtype(DType::F16)?
                     .transpose(1, 2)?,
@@ -111,7 +118,9 @@ mod bench {
         let bytes = 2.0 * (batch * heads * dim) as f64 * (2 * queries + 2 * keys) as f64;
         let (tera, giga) = (flops / ms / 1e9, bytes / ms / 1e6);
         let (bytes_ms, mma_ms) = (bytes / 3.0e9, flops / 7.9e11);
-        println!("{name:18} {ms:8.4} {tera:7.0} {giga:7.0} {bytes_ms:9.3} {mma_ms:9.3}  {kernel}, heads {layout}");
+        println!(
+            "{name:18} {ms:8.4} {tera:7.0} {giga:7.0} {bytes_ms:9.3} {mma_ms:9.3}  {kernel}, heads {layout}"
+        );
         Ok(format!(
             "{{\"shape\": \"{name}\", \"heads\": \"{layout}\", \"kernel\": \"{kernel}\", \"ms\": {ms:.5}, \
              \"tflops\": {tera:.1}, \"gbytes\": {giga:.1}, \"floor_bytes_ms\": {bytes_ms:.4}, \"floor_mma_ms\": {mma_ms:.4}}}"

@@ -8,14 +8,14 @@ mod tensor_map;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock};
 
+use candle_core::backend::BackendStorage;
 use candle_core::cuda_backend::cudarc::driver::{
-    CudaFunction, CudaModule, CudaSlice, CudaStream, DevicePtr, DeviceRepr, LaunchConfig, PushKernelArg, SyncOnDrop,
-    sys,
+    CudaFunction, CudaModule, CudaSlice, CudaStream, DevicePtr, DeviceRepr, LaunchConfig, PushKernelArg,
+    SyncOnDrop, sys,
 };
 use candle_core::cuda_backend::{CudaDevice, CudaStorage, WrapErr, cudarc::nvrtc::Ptx};
 use candle_core::op::BackpropOp;
 use candle_core::{DType, Device, Storage, Tensor};
-use candle_core::backend::BackendStorage;
 use half::{bf16, f16};
 
 use crate::error::{KernelError, Result};
@@ -72,7 +72,8 @@ pub(crate) fn card(device: &CudaDevice) -> Result<Card> {
 
 /// The image of a source for a card: machine code of its family, else PTX.
 fn image(source: &str, element: &str, card: Card) -> Option<&'static Image> {
-    let find = |arch: &str| IMAGES.iter().find(|i| i.source == source && i.element == element && i.arch == arch);
+    let find =
+        |arch: &str| IMAGES.iter().find(|i| i.source == source && i.element == element && i.arch == arch);
     let exact = match card.capability {
         (8, _) => find("80"),
         (9, 0) => find("90a"),
@@ -126,11 +127,8 @@ pub(crate) unsafe fn launch<P: DeviceRepr>(
     (blocks, threads, shared_bytes): (u32, u32, u32),
     parameters: &P,
 ) -> Result<()> {
-    let config = LaunchConfig {
-        grid_dim: (blocks, 1, 1),
-        block_dim: (threads, 1, 1),
-        shared_mem_bytes: shared_bytes,
-    };
+    let config =
+        LaunchConfig { grid_dim: (blocks, 1, 1), block_dim: (threads, 1, 1), shared_mem_bytes: shared_bytes };
     let mut builder = stream.launch_builder(function);
     builder.arg(parameters);
     // SAFETY: the caller's promises.
@@ -207,9 +205,10 @@ fn available() -> Result<()> {
     // SAFETY: loading the driver runs its initialisers, as linking to it would; both functions have
     // had these signatures since CUDA 2.0.
     unsafe {
-        let library =
-            libloading::Library::new(name).map_err(|error| missing(format!("the NVIDIA driver is missing: {error}")))?;
-        let init: libloading::Symbol<'_, Init> = library.get(b"cuInit\0").map_err(|e| missing(e.to_string()))?;
+        let library = libloading::Library::new(name)
+            .map_err(|error| missing(format!("the NVIDIA driver is missing: {error}")))?;
+        let init: libloading::Symbol<'_, Init> =
+            library.get(b"cuInit\0").map_err(|e| missing(e.to_string()))?;
         let count: libloading::Symbol<'_, Count> =
             library.get(b"cuDeviceGetCount\0").map_err(|e| missing(e.to_string()))?;
         let status = init(0);

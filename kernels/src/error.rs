@@ -17,7 +17,9 @@ pub enum KernelError {
     NoCuda { reason: String },
     /// A card that no embedded kernel was compiled for.
     #[cfg(feature = "cuda")]
-    #[error("no {kernel} kernel was built for this card ({card:?}); expected compute capability 8.0 or later")]
+    #[error(
+        "no {kernel} kernel was built for this card ({card:?}); expected compute capability 8.0 or later"
+    )]
     Card { kernel: &'static str, card: crate::plan::cuda::Card },
     /// The tensor library refused.
     #[error(transparent)]

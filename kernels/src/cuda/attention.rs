@@ -99,7 +99,8 @@ pub(crate) fn attention(
         x.layout().start_offset() * size % 16 == 0
             && (0..4).all(|axis| dims[axis] <= 1 || stride[axis] * size % 16 == 0)
     });
-    let distinct = [&q, &k, &v].iter().all(|x| (0..4).all(|axis| x.dims()[axis] <= 1 || x.stride()[axis] > 0));
+    let distinct =
+        [&q, &k, &v].iter().all(|x| (0..4).all(|axis| x.dims()[axis] <= 1 || x.stride()[axis] > 0));
     let card = card(device)?;
     let call = CudaCall {
         shape: AttentionShape { problems: rows, queries: dims.queries, keys: dims.keys, dim: dims.dim },
@@ -122,7 +123,8 @@ pub(crate) fn attention(
     let out = Output::new(device, dtype, rows * dims.queries * dims.dim)?;
     let lse = want_lse.then(|| Output::new(device, DType::F32, rows * dims.queries)).transpose()?;
     let lse_dims = [dims.batch, dims.inner, dims.heads, dims.queries];
-    let finish = |out: Output, lse: Option<Output>| Some((out.tensor(&out_dims), lse.map(|l| l.tensor(&lse_dims))));
+    let finish =
+        |out: Output, lse: Option<Output>| Some((out.tensor(&out_dims), lse.map(|l| l.tensor(&lse_dims))));
     if rows * dims.queries == 0 {
         return Ok(finish(out, lse));
     }
@@ -132,6 +134,14 @@ pub(crate) fn attention(
     let blocks = u32::try_from(plan.blocks).ok().filter(|b| *b < 1 << 30).ok_or_else(|| {
         KernelError::shape("attention", "fewer than 2^30 thread blocks; split the batch", plan.blocks)
     })?;
+    // Kernels number work items in 32 bits.
+    if rows as u64 * plan.tiles as u64 >= 1 << 31 {
+        return Err(KernelError::shape(
+            "attention",
+            "fewer than 2^31 tiles; split the batch",
+            (rows, plan.tiles),
+        ));
+    }
     let stream = device.cuda_stream();
     let lengths = match &spec.mask {
         Mask::Lengths(lengths) => {

@@ -96,7 +96,8 @@ const CACHE: u128 = 4 << 20;
 /// as registers allow.)
 pub fn plan_cuda_attention(call: CudaCall, card: Card) -> CudaPlan {
     let AttentionShape { problems, queries, keys, dim } = call.shape;
-    let bytes_of = |rows: usize| problems as u128 * rows as u128 * dim as u128 * if call.half { 2 } else { 4 };
+    let bytes_of =
+        |rows: usize| problems as u128 * rows as u128 * dim as u128 * if call.half { 2 } else { 4 };
     let floor_bytes = 2 * bytes_of(queries) + 2 * bytes_of(keys);
     let again = |query_tile: usize| {
         let passes = queries.div_ceil(query_tile).max(1) as u128;
@@ -119,7 +120,16 @@ pub fn plan_cuda_attention(call: CudaCall, card: Card) -> CudaPlan {
     let fast = call.half && call.aligned && call.plain_scale && dim % 8 == 0 && dim <= 256;
     if !fast {
         if dim > 256 {
-            return plan(AttentionKernel::Composed, dim, 0, 1, 0, 0, 0, 6 * problems as u128 * (queries * keys) as u128);
+            return plan(
+                AttentionKernel::Composed,
+                dim,
+                0,
+                1,
+                0,
+                0,
+                0,
+                6 * problems as u128 * (queries * keys) as u128,
+            );
         }
         let (query_tile, key_tile) = (32, 16);
         let tiles = queries.div_ceil(query_tile);
