@@ -57,7 +57,8 @@ impl AttentionSpec {
 
 /// `softmax(scale · q kᵀ + mask) v`.
 ///
-/// `q` is `[batch, heads, queries, dim]`, `k` and `v` are `[batch, heads, keys, dim]`, any strides
+/// `q` is `[batch, heads, queries, dim]`, `k` and `v` are `[batch, heads, keys, dim]` or have a divisor of
+/// `heads` (each head then serves a group of query heads), any strides
 /// (a last dimension that is not contiguous is copied). All three may have a second batch
 /// dimension, `[batch, inner, heads, tokens, dim]`: frames of `[b · f, h · w, c]` attend to each
 /// other through `[b, h · w, heads, f, dim]` views without a copy.
@@ -100,7 +101,17 @@ fn compute(
         ));
     }
     let (q5, k5, v5) = (dims.five(q)?, dims.five(k)?, dims.five(v)?);
-    let (out, lse) = if ours(q) && ours(k) && ours(v) {
+    #[cfg(feature = "cuda")]
+    let on_card = match crate::cuda::device(q) {
+        Some(device) => crate::cuda::attention::attention(&device, [&q5, &k5, &v5], spec, &dims, want_lse)?,
+        None => None,
+    };
+    #[cfg(not(feature = "cuda"))]
+    let on_card = None;
+    let (k5, v5) = if on_card.is_some() { (k5, v5) } else { (dims.every_head(k5)?, dims.every_head(v5)?) };
+    let (out, lse) = if let Some(both) = on_card {
+        both
+    } else if ours(q) && ours(k) && ours(v) {
         on_cpu(&q5, &k5, &v5, spec, &dims, want_lse)?
     } else {
         note("attention", AttentionKernel::Composed.name(), None);
@@ -117,13 +128,15 @@ fn compute(
 
 /// Extents of a call.
 #[derive(Debug, Clone, Copy)]
-struct Dims {
-    batch: usize,
-    inner: usize,
-    heads: usize,
-    queries: usize,
-    keys: usize,
-    dim: usize,
+pub(crate) struct Dims {
+    pub(crate) batch: usize,
+    pub(crate) inner: usize,
+    pub(crate) heads: usize,
+    /// Heads of keys and values; each serves `heads / kv_heads` heads of queries in a row.
+    pub(crate) kv_heads: usize,
+    pub(crate) queries: usize,
+    pub(crate) keys: usize,
+    pub(crate) dim: usize,
     inner_given: bool,
 }
 
@@ -132,8 +145,20 @@ impl Dims {
         Ok(if self.inner_given { x.clone() } else { x.unsqueeze(1)? })
     }
 
+    /// Keys or values with every query head's own copy, for kernels without grouped heads.
+    fn every_head(&self, x: Tensor) -> Result<Tensor> {
+        if self.kv_heads == self.heads {
+            return Ok(x);
+        }
+        let (b, i, h, n, d) = x.dims5()?;
+        let group = self.heads / h;
+        // One more dimension than candle's kernels index well: batch and inner go together.
+        let x = x.contiguous()?.reshape((b * i, h, 1, n, d))?;
+        Ok(x.broadcast_as((b * i, h, group, n, d))?.contiguous()?.reshape((b, i, self.heads, n, d))?)
+    }
+
     /// The bias seen as `[batch, inner, heads, queries, keys]`.
-    fn bias(&self, bias: &Tensor) -> Result<Tensor> {
+    pub(crate) fn bias(&self, bias: &Tensor) -> Result<Tensor> {
         let wanted = (self.batch, self.inner, self.heads, self.queries, self.keys);
         let expected =
             || KernelError::shape("attention", format!("a bias broadcastable to {wanted:?}"), bias.dims());
@@ -160,13 +185,16 @@ fn check(q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Dims> {
         _ => return Err(wrong()),
     };
     let rank = q.rank();
-    let keys = if k.rank() == rank { k.dims()[rank - 2] } else { return Err(wrong()) };
+    let (kv_heads, keys) =
+        if k.rank() == rank { (k.dims()[rank - 3], k.dims()[rank - 2]) } else { return Err(wrong()) };
+    let grouped = kv_heads == heads || (kv_heads > 0 && heads % kv_heads == 0);
     let mut expected = q.dims().to_vec();
+    expected[rank - 3] = kv_heads;
     expected[rank - 2] = keys;
-    if k.dims() != expected || v.dims() != expected || dim == 0 {
+    if k.dims() != expected || v.dims() != expected || dim == 0 || !grouped {
         return Err(wrong());
     }
-    Ok(Dims { batch, inner, heads, queries, keys, dim, inner_given })
+    Ok(Dims { batch, inner, heads, kv_heads, queries, keys, dim, inner_given })
 }
 
 fn on_cpu(

@@ -12,6 +12,15 @@ pub enum KernelError {
     /// An element type the operation has no kernel for.
     #[error("{op}: no kernel for {got:?} on this device, expected {expected}")]
     DType { op: &'static str, expected: &'static str, got: candle_core::DType },
+    /// No driver or no card to run on.
+    #[error("CUDA cannot be used: {reason}; run on the CPU or install the NVIDIA driver")]
+    NoCuda { reason: String },
+    /// A card that no embedded kernel was compiled for.
+    #[cfg(feature = "cuda")]
+    #[error(
+        "no {kernel} kernel was built for this card ({card:?}); expected compute capability 8.0 or later"
+    )]
+    Card { kernel: &'static str, card: crate::plan::cuda::Card },
     /// The tensor library refused.
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),

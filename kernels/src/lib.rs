@@ -5,11 +5,14 @@
 //! caller ever transposes between them.
 
 #[allow(unsafe_code)]
-mod attention;
+pub(crate) mod attention;
 #[allow(unsafe_code)]
 mod conv;
 #[allow(unsafe_code)]
 mod cpu;
+#[cfg(feature = "cuda")]
+#[allow(unsafe_code)]
+mod cuda;
 mod error;
 #[allow(unsafe_code)]
 mod linear;
@@ -23,9 +26,12 @@ mod used;
 pub use attention::{AttentionSpec, Mask, Precision, attention, attention_with_lse};
 pub use conv::{Conv2d, upsample_nearest2x};
 pub use cpu::{Isa, threads, with_isa, with_poisoned_outputs};
+#[cfg(feature = "cuda")]
+pub use cuda::open as open_cuda;
 pub use error::{KernelError, Result};
 pub use linear::Linear;
 pub use norm::{GroupNorm, LayerNorm};
+pub use plan::cuda::{Card, CudaCall, CudaPlan, MaskKind, plan_cuda_attention};
 pub use plan::{AttentionKernel, AttentionPlan, AttentionShape, Target, plan_attention};
 pub use pointwise::{Activation, geglu};
 pub use used::{KernelUse, observed, observed_so_far};

@@ -1,5 +1,7 @@
 //! Which attention kernel runs, and with which tiles: a pure function of the shape and the machine.
 
+pub(crate) mod cuda;
+
 use crate::cpu::Isa;
 
 /// The extents of one attention call.
@@ -33,6 +35,10 @@ pub enum AttentionKernel {
     Cross,
     /// Key tiles with a running maximum and sum.
     Flash,
+    /// [`Flash`](Self::Flash) on Hopper's warp-group matrix instructions and tensor copy engine.
+    Hopper,
+    /// f32 arithmetic on ordinary units, for types and strides the matrix units cannot take.
+    Exact,
     /// Tensor operations with the whole score matrix.
     Composed,
 }

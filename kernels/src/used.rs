@@ -33,6 +33,8 @@ impl AttentionKernel {
             Self::Short => "short",
             Self::Cross => "cross",
             Self::Flash => "flash",
+            Self::Hopper => "hopper",
+            Self::Exact => "exact",
             Self::Composed => "composed",
         }
     }

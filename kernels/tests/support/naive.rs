@@ -101,3 +101,36 @@ pub(crate) fn activate(activation: Activation, x: f64) -> f64 {
         Activation::GeluErf => x * 0.5 * erfc(-x / std::f64::consts::SQRT_2),
     }
 }
+
+/// Contiguous `[sequences, heads, tokens, dim]` reference; `seen(sequence, head, i, j)` is the bias.
+pub(crate) fn attention(
+    (q, k, v): (&[f32], &[f32], &[f32]),
+    (sequences, heads, queries, keys, dim): (usize, usize, usize, usize, usize),
+    bias: impl Fn(usize, usize, usize, usize) -> f64,
+) -> (Vec<f64>, Vec<f64>) {
+    let (mut out, mut lse) = (Vec::new(), Vec::new());
+    for (s, h, i) in
+        (0..sequences).flat_map(|s| (0..heads).flat_map(move |h| (0..queries).map(move |i| (s, h, i))))
+    {
+        let problem = s * heads + h;
+        let row =
+            |x: &[f32], tokens: usize, t: usize, c: usize| f64::from(x[(problem * tokens + t) * dim + c]);
+        let scores: Vec<f64> = (0..keys)
+            .map(|j| {
+                (0..dim).map(|c| row(q, queries, i, c) * row(k, keys, j, c)).sum::<f64>()
+                    / (dim as f64).sqrt()
+                    + bias(s, h, i, j)
+            })
+            .collect();
+        let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let weights: Vec<f64> =
+            scores.iter().map(|x| if max == f64::NEG_INFINITY { 0.0 } else { (x - max).exp() }).collect();
+        let total: f64 = weights.iter().sum();
+        for c in 0..dim {
+            let sum: f64 = (0..keys).map(|j| weights[j] * row(v, keys, j, c)).sum();
+            out.push(if total == 0.0 { 0.0 } else { sum / total });
+        }
+        lse.push(if total == 0.0 { f64::NEG_INFINITY } else { max + total.ln() });
+    }
+    (out, lse)
+}

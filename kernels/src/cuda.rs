@@ -1,0 +1,224 @@
+//! CUDA: the embedded kernels, their loading, and memory as pointers.
+//!
+//! Everything goes through candle's storage and its stream; no call waits for the device.
+
+pub(crate) mod attention;
+mod tensor_map;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock};
+
+use candle_core::backend::BackendStorage;
+use candle_core::cuda_backend::cudarc::driver::{
+    CudaFunction, CudaModule, CudaSlice, CudaStream, DevicePtr, DeviceRepr, LaunchConfig, PushKernelArg,
+    SyncOnDrop, sys,
+};
+use candle_core::cuda_backend::{CudaDevice, CudaStorage, WrapErr, cudarc::nvrtc::Ptx};
+use candle_core::op::BackpropOp;
+use candle_core::{DType, Device, Storage, Tensor};
+use half::{bf16, f16};
+
+use crate::error::{KernelError, Result};
+use crate::plan::cuda::Card;
+
+/// One compiled source.
+struct Image {
+    source: &'static str,
+    element: &'static str,
+    /// `80`, `90a`, or `ptx80` for text that the driver compiles.
+    arch: &'static str,
+    bytes: &'static [u8],
+}
+
+include!(concat!(env!("OUT_DIR"), "/images.rs"));
+
+type Key = (usize, &'static str, &'static str);
+
+/// The element types kernels exist for.
+pub(crate) fn element(dtype: DType) -> Option<&'static str> {
+    match dtype {
+        DType::F32 => Some("f32"),
+        DType::F16 => Some("f16"),
+        DType::BF16 => Some("bf16"),
+        _ => None,
+    }
+}
+
+/// The card behind a tensor when our kernels run there and know its type.
+pub(crate) fn device(x: &Tensor) -> Option<CudaDevice> {
+    match (x.device(), element(x.dtype())) {
+        (Device::Cuda(device), Some(_)) => Some(device.clone()),
+        _ => None,
+    }
+}
+
+/// Reads the card's properties once a device.
+pub(crate) fn card(device: &CudaDevice) -> Result<Card> {
+    static CARDS: OnceLock<Mutex<HashMap<usize, Card>>> = OnceLock::new();
+    let context = device.cuda_stream().context().clone();
+    let mut cards = CARDS.get_or_init(Mutex::default).lock().unwrap_or_else(|e| e.into_inner());
+    if let Some(card) = cards.get(&context.ordinal()) {
+        return Ok(*card);
+    }
+    let (major, minor) = context.compute_capability().w()?;
+    let count = context.attribute(sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT).w()?;
+    let card = Card {
+        capability: (major.unsigned_abs(), minor.unsigned_abs()),
+        multiprocessors: count.unsigned_abs() as usize,
+    };
+    cards.insert(context.ordinal(), card);
+    Ok(card)
+}
+
+/// The image of a source for a card: machine code of its family, else PTX.
+fn image(source: &str, element: &str, card: Card) -> Option<&'static Image> {
+    let find =
+        |arch: &str| IMAGES.iter().find(|i| i.source == source && i.element == element && i.arch == arch);
+    let exact = match card.capability {
+        (8, _) => find("80"),
+        (9, 0) => find("90a"),
+        _ => None,
+    };
+    exact.or_else(|| if card.capability.0 >= 8 { find("ptx80") } else { None })
+}
+
+/// Loads a kernel, compiling or copying its module at the first call on a device.
+pub(crate) fn function(
+    device: &CudaDevice,
+    source: &'static str,
+    element: &'static str,
+    name: &str,
+    shared_bytes: u32,
+) -> Result<CudaFunction> {
+    static MODULES: OnceLock<Mutex<HashMap<Key, Arc<CudaModule>>>> = OnceLock::new();
+    let context = device.cuda_stream().context().clone();
+    let mut modules = MODULES.get_or_init(Mutex::default).lock().unwrap_or_else(|e| e.into_inner());
+    let key = (context.cu_ctx() as usize, source, element);
+    let module = match modules.get(&key) {
+        Some(module) => module.clone(),
+        None => {
+            let card = card(device)?;
+            let image = image(source, element, card).ok_or(KernelError::Card { kernel: source, card })?;
+            let ptx = match image.arch.strip_prefix("ptx") {
+                Some(_) => Ptx::from_src(String::from_utf8_lossy(image.bytes).into_owned()),
+                None => Ptx::from_binary(image.bytes.to_vec()),
+            };
+            let module = context.load_module(ptx).w()?;
+            modules.insert(key, module.clone());
+            module
+        }
+    };
+    let function = module.load_function(name).w()?;
+    if shared_bytes > 48 << 10 {
+        let attribute = sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+        function.set_attribute(attribute, shared_bytes as i32).w()?;
+    }
+    Ok(function)
+}
+
+/// Queues a kernel with one parameter.
+///
+/// # Safety
+/// The kernel takes a `P` by value, its pointers are valid on the stream's device until it has run,
+/// and the extents in it match them.
+pub(crate) unsafe fn launch<P: DeviceRepr>(
+    stream: &Arc<CudaStream>,
+    function: &CudaFunction,
+    (blocks, threads, shared_bytes): (u32, u32, u32),
+    parameters: &P,
+) -> Result<()> {
+    let config =
+        LaunchConfig { grid_dim: (blocks, 1, 1), block_dim: (threads, 1, 1), shared_mem_bytes: shared_bytes };
+    let mut builder = stream.launch_builder(function);
+    builder.arg(parameters);
+    // SAFETY: the caller's promises.
+    unsafe { builder.launch(config) }.w()?;
+    Ok(())
+}
+
+/// Address of the first value of a storage, with what orders later work behind the read.
+pub(crate) fn address<'a>(storage: &'a Storage, stream: &'a CudaStream) -> Result<(u64, SyncOnDrop<'a>)> {
+    let Storage::Cuda(storage) = storage else {
+        return Err(candle_core::Error::Msg("a kernel input was not on the card".into()).bt().into());
+    };
+    Ok(match storage.dtype() {
+        DType::F32 => storage.as_cuda_slice::<f32>()?.device_ptr(stream),
+        DType::F16 => storage.as_cuda_slice::<f16>()?.device_ptr(stream),
+        _ => storage.as_cuda_slice::<bf16>()?.device_ptr(stream),
+    })
+}
+
+/// Fresh memory that a kernel is about to write.
+pub(crate) struct Output {
+    storage: CudaStorage,
+    pub(crate) address: u64,
+}
+
+impl Output {
+    /// Room for `count` values; not cleared.
+    pub(crate) fn new(device: &CudaDevice, dtype: DType, count: usize) -> Result<Self> {
+        fn slice<T: DeviceRepr>(device: &CudaDevice, count: usize) -> Result<(CudaSlice<T>, u64)> {
+            // SAFETY: every kernel writes all of its output, which the tests check on poisoned memory.
+            let slice = unsafe { device.alloc::<T>(count.max(1)) }?;
+            let address = slice.device_ptr(&device.cuda_stream()).0;
+            Ok((slice, address))
+        }
+        let device = device.clone();
+        let (storage, address) = match dtype {
+            DType::F32 => {
+                let (s, a) = slice::<f32>(&device, count)?;
+                (CudaStorage::wrap_cuda_slice(s, device), a)
+            }
+            DType::F16 => {
+                let (s, a) = slice::<f16>(&device, count)?;
+                (CudaStorage::wrap_cuda_slice(s, device), a)
+            }
+            _ => {
+                let (s, a) = slice::<bf16>(&device, count)?;
+                (CudaStorage::wrap_cuda_slice(s, device), a)
+            }
+        };
+        Ok(Self { storage, address })
+    }
+
+    /// The written memory as a contiguous tensor.
+    pub(crate) fn tensor(self, dims: &[usize]) -> Tensor {
+        Tensor::from_storage(Storage::Cuda(self.storage), dims, BackpropOp::none(), false)
+    }
+}
+
+/// Opens the first CUDA card with a stream of its own, or says why that is impossible.
+///
+/// A machine without a driver gets [`KernelError::NoCuda`] instead of an abort.
+pub fn open(ordinal: usize) -> Result<Device> {
+    available()?;
+    Ok(Device::new_cuda_with_stream(ordinal)?)
+}
+
+/// Checks that the driver library is there and has a card.
+fn available() -> Result<()> {
+    // The driver's name on Linux and Windows.
+    let name = if cfg!(windows) { "nvcuda.dll" } else { "libcuda.so.1" };
+    type Count = unsafe extern "C" fn(*mut i32) -> u32;
+    type Init = unsafe extern "C" fn(u32) -> u32;
+    let missing = |reason: String| KernelError::NoCuda { reason };
+    // SAFETY: loading the driver runs its initialisers, as linking to it would; both functions have
+    // had these signatures since CUDA 2.0.
+    unsafe {
+        let library = libloading::Library::new(name)
+            .map_err(|error| missing(format!("the NVIDIA driver is missing: {error}")))?;
+        let init: libloading::Symbol<'_, Init> =
+            library.get(b"cuInit\0").map_err(|e| missing(e.to_string()))?;
+        let count: libloading::Symbol<'_, Count> =
+            library.get(b"cuDeviceGetCount\0").map_err(|e| missing(e.to_string()))?;
+        let status = init(0);
+        if status != 0 {
+            return Err(missing(format!("the NVIDIA driver refused to start (code {status})")));
+        }
+        let mut cards = 0;
+        if count(&mut cards) != 0 || cards < 1 {
+            return Err(missing("the NVIDIA driver sees no card".into()));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,270 @@
+//! Which CUDA kernel runs an attention call, and how it is cut into blocks: a pure function.
+
+use super::{AttentionKernel, AttentionShape};
+
+/// What the planner must know about a card.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Card {
+    /// Compute capability, major and minor.
+    pub capability: (u32, u32),
+    /// Streaming multiprocessors.
+    pub multiprocessors: usize,
+}
+
+/// Which keys a query may see, without the data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MaskKind {
+    /// Every key.
+    None,
+    /// Keys up to the query's own place.
+    Causal,
+    /// A number of keys a sequence.
+    Lengths,
+    /// Added scores.
+    Bias,
+}
+
+/// A call as the planner sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CudaCall {
+    /// The extents.
+    pub shape: AttentionShape,
+    /// f16 or bf16, not f32.
+    pub half: bool,
+    /// Every row starts at a multiple of 16 bytes.
+    pub aligned: bool,
+    /// No operand repeats memory through a stride of zero.
+    pub distinct: bool,
+    /// The scale is positive and finite.
+    pub plain_scale: bool,
+    /// Visibility.
+    pub mask: MaskKind,
+}
+
+/// A decision of [`plan_cuda_attention`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CudaPlan {
+    /// The algorithm; `Composed` when no kernel takes the call.
+    pub kernel: AttentionKernel,
+    /// Head dimension the kernel is compiled for; at least the call's.
+    pub dim: usize,
+    /// Groups of 16 keys held at once, for the kernels that hold them all.
+    pub key_groups: usize,
+    /// Work items of one problem.
+    pub tiles: usize,
+    /// Thread blocks.
+    pub blocks: u64,
+    /// Threads of a block.
+    pub threads: u32,
+    /// Dynamic shared memory of a block, in bytes.
+    pub shared_bytes: u32,
+    /// Predicted traffic from and to device memory, in bytes: each operand once, keys again where
+    /// they cannot stay in the second-level cache.
+    pub bytes: u128,
+    /// The least traffic any exact kernel needs.
+    pub floor_bytes: u128,
+}
+
+/// Head dimensions of the kernels that keep rows in registers.
+const REGISTER_DIMS: [usize; 7] = [32, 40, 64, 80, 96, 128, 160];
+/// Head dimensions the tiled kernel is compiled for; others are filled up with zeros.
+const TILED_DIMS: [usize; 9] = [32, 48, 64, 80, 96, 128, 160, 192, 256];
+/// Tiles of the Hopper kernel, as `cuda/hopper.cu` instantiates it.
+const HOPPER_TILES: [HopperTile; 5] = [
+    HopperTile { dim: 40, queries: 192, keys: 128 },
+    HopperTile { dim: 64, queries: 192, keys: 128 },
+    HopperTile { dim: 80, queries: 128, keys: 128 },
+    HopperTile { dim: 128, queries: 128, keys: 128 },
+    HopperTile { dim: 160, queries: 128, keys: 96 },
+];
+
+#[derive(Debug, Clone, Copy)]
+struct HopperTile {
+    dim: usize,
+    queries: usize,
+    keys: usize,
+}
+/// Second-level cache of the smallest card that matters, in bytes.
+const CACHE: u128 = 4 << 20;
+
+/// Picks the kernel, its tile and its grid.
+///
+/// Keys that fit one tile are read once: up to 64 with few queries by the short-sequence kernel, up
+/// to 128 by the one that keeps them in shared memory. The rest runs tiled, on Hopper's own matrix
+/// instructions where the head dimension has a kernel. f32, odd dimensions and misaligned rows take
+/// the plain kernel. (FlashAttention's bound: traffic N² d² / M, so the tile of queries is as tall
+/// as registers allow.)
+pub fn plan_cuda_attention(call: CudaCall, card: Card) -> CudaPlan {
+    let AttentionShape { problems, queries, keys, dim } = call.shape;
+    let bytes_of =
+        |rows: usize| problems as u128 * rows as u128 * dim as u128 * if call.half { 2 } else { 4 };
+    let floor_bytes = 2 * bytes_of(queries) + 2 * bytes_of(keys);
+    let again = |query_tile: usize| {
+        let passes = queries.div_ceil(query_tile).max(1) as u128;
+        let head = 2 * bytes_of(keys) / problems.max(1) as u128;
+        if head > CACHE { (passes - 1) * 2 * bytes_of(keys) } else { 0 }
+    };
+    let plan = |kernel, dim, key_groups, tiles: usize, blocks: u64, threads, shared_bytes, again| CudaPlan {
+        kernel,
+        dim,
+        key_groups,
+        tiles: tiles.max(1),
+        blocks,
+        threads,
+        shared_bytes,
+        bytes: floor_bytes + again,
+        floor_bytes,
+    };
+    let many = |tiles: usize| problems as u64 * tiles.max(1) as u64;
+    let register_dim = REGISTER_DIMS.contains(&dim);
+    let fast = call.half && call.aligned && call.plain_scale && dim % 8 == 0 && dim <= 256;
+    if !fast {
+        if dim > 256 {
+            return plan(
+                AttentionKernel::Composed,
+                dim,
+                0,
+                1,
+                0,
+                0,
+                0,
+                6 * problems as u128 * (queries * keys) as u128,
+            );
+        }
+        let (query_tile, key_tile) = (32, 16);
+        let tiles = queries.div_ceil(query_tile);
+        let floats = (query_tile + 2 * key_tile) * (dim + 1) + query_tile * (key_tile + 1);
+        let shared = 4 * floats as u32;
+        return plan(AttentionKernel::Exact, dim, 0, tiles, many(tiles), 256, shared, again(query_tile));
+    }
+    if keys <= 64 && queries <= 64 && register_dim && call.mask != MaskKind::Bias {
+        let tiles = queries.div_ceil(16).max(1);
+        let key_groups = keys.div_ceil(16).next_power_of_two().max(1);
+        return plan(AttentionKernel::Short, dim, key_groups, tiles, many(tiles).div_ceil(4), 128, 0, 0);
+    }
+    if keys <= 128 && register_dim && matches!(call.mask, MaskKind::None | MaskKind::Lengths) {
+        let groups = [1, 2, 5, 8].into_iter().find(|groups| keys <= 16 * groups).unwrap_or(8);
+        // Eight strips a warp, fewer when that leaves multiprocessors idle.
+        let strips = queries.div_ceil(16);
+        let full = strips.div_ceil(64);
+        let wanted = (4 * card.multiprocessors).div_ceil(problems.max(1)).min(strips.div_ceil(8));
+        let tiles = full.max(wanted).max(1);
+        let shared = (64 * groups * dim) as u32;
+        return plan(AttentionKernel::Cross, dim, groups, tiles, many(tiles), 256, shared, 0);
+    }
+    if card.capability == (9, 0)
+        && call.distinct
+        && keys > 64
+        && queries >= 64
+        && (call.mask == MaskKind::None || call.mask == MaskKind::Causal && keys >= queries)
+        && let Some(HopperTile { dim, queries: query_tile, keys: key_tile }) = hopper_tile(dim)
+    {
+        let boxes = dim.div_ceil(64);
+        // Queries once, keys and values two deep, barriers, room to align.
+        let shared = (boxes * 128 * (query_tile + 4 * key_tile) + 128 + 1024) as u32;
+        let threads = 2 * query_tile as u32 + 128;
+        let tiles = queries.div_ceil(query_tile);
+        // Persistent: a block a multiprocessor takes tiles in turn.
+        let blocks = many(tiles).min(card.multiprocessors.max(1) as u64);
+        return plan(AttentionKernel::Hopper, dim, 0, tiles, blocks, threads, shared, again(query_tile));
+    }
+    let tiled = TILED_DIMS.into_iter().find(|d| dim <= *d).unwrap_or(256);
+    let warps = if tiled <= 128 { 8 } else { 4 };
+    let tiles = queries.div_ceil(16 * warps);
+    let shared = ((16 * warps + 2 * 64) * 2 * (tiled + 8)) as u32;
+    plan(AttentionKernel::Flash, tiled, 0, tiles, many(tiles), 32 * warps as u32, shared, again(16 * warps))
+}
+
+/// The tile for a head dimension; smaller dimensions are filled up with zeros.
+fn hopper_tile(dim: usize) -> Option<HopperTile> {
+    HOPPER_TILES.into_iter().find(|tile| dim <= tile.dim)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const H100: Card = Card { capability: (9, 0), multiprocessors: 132 };
+    const ADA: Card = Card { capability: (8, 9), multiprocessors: 128 };
+
+    fn call(problems: usize, queries: usize, keys: usize, dim: usize) -> CudaCall {
+        CudaCall {
+            shape: AttentionShape { problems, queries, keys, dim },
+            half: true,
+            aligned: true,
+            distinct: true,
+            plain_scale: true,
+            mask: MaskKind::None,
+        }
+    }
+
+    #[test]
+    fn time_axes_take_the_short_kernel_whatever_the_batch() {
+        for (frames, groups) in [(8, 1), (16, 1), (24, 2), (32, 2), (48, 4), (64, 4)] {
+            let p = plan_cuda_attention(call(200_000 * 8, frames, frames, 40), H100);
+            assert_eq!((p.kernel, p.key_groups), (AttentionKernel::Short, groups));
+            assert_eq!(p.blocks, 200_000 * 8 * frames.div_ceil(16) as u64 / 4);
+            assert_eq!(p.bytes, p.floor_bytes);
+        }
+    }
+
+    #[test]
+    fn text_stays_resident_and_fills_the_card() {
+        let p = plan_cuda_attention(call(256, 4096, 77, 40), H100);
+        assert_eq!((p.kernel, p.key_groups, p.tiles), (AttentionKernel::Cross, 5, 4));
+        assert_eq!(p.shared_bytes, 80 * 40 * 2 * 2);
+        assert!(plan_cuda_attention(call(8, 4096, 77, 40), H100).blocks >= 256);
+    }
+
+    #[test]
+    fn what_the_fast_kernels_refuse_takes_the_plain_one() {
+        for change in [
+            |c: &mut CudaCall| c.half = false,
+            |c: &mut CudaCall| c.aligned = false,
+            |c: &mut CudaCall| c.plain_scale = false,
+            |c: &mut CudaCall| c.shape.dim = 33,
+        ] {
+            let mut c = call(16, 4096, 4096, 40);
+            change(&mut c);
+            let p = plan_cuda_attention(c, H100);
+            assert_eq!(p.kernel, AttentionKernel::Exact);
+            assert!(p.shared_bytes <= 99 << 10);
+        }
+        assert_eq!(plan_cuda_attention(call(1, 4096, 4096, 512), H100).kernel, AttentionKernel::Composed);
+    }
+
+    #[test]
+    fn every_block_fits_the_smallest_card() {
+        for dim in (8..=256).step_by(8) {
+            for keys in [0, 1, 16, 64, 77, 128, 129, 4096] {
+                for mask in [MaskKind::None, MaskKind::Causal, MaskKind::Lengths, MaskKind::Bias] {
+                    let p = plan_cuda_attention(CudaCall { mask, ..call(4, 300, keys, dim) }, ADA);
+                    assert!(p.shared_bytes <= 99 << 10, "{dim} {keys} {p:?}");
+                    assert!(p.dim >= dim && p.tiles > 0 && p.blocks > 0);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn hopper_takes_long_sequences_in_persistent_blocks() {
+        for (dim, tiled) in [(40, 40), (64, 64), (72, 80), (80, 80), (128, 128), (160, 160)] {
+            let p = plan_cuda_attention(call(256, 4096, 4096, dim), H100);
+            assert_eq!((p.kernel, p.dim, p.blocks), (AttentionKernel::Hopper, tiled, 132));
+            assert!(p.shared_bytes <= 227 << 10, "{p:?}");
+        }
+        assert_eq!(plan_cuda_attention(call(256, 4096, 4096, 40), ADA).kernel, AttentionKernel::Flash);
+        assert_eq!(plan_cuda_attention(call(256, 4096, 4096, 192), H100).kernel, AttentionKernel::Flash);
+        // A causal row without a visible key has no place in the pipeline.
+        let causal = CudaCall { mask: MaskKind::Causal, ..call(4, 300, 200, 64) };
+        assert_eq!(plan_cuda_attention(causal, H100).kernel, AttentionKernel::Flash);
+    }
+
+    #[test]
+    fn keys_beyond_the_cache_are_counted_again() {
+        let small = plan_cuda_attention(call(8, 4096, 4096, 40), ADA);
+        assert_eq!(small.bytes, small.floor_bytes);
+        let large = plan_cuda_attention(call(8, 65_536, 65_536, 128), ADA);
+        assert!(large.bytes > 100 * large.floor_bytes);
+    }
+}
