@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use rayon::prelude::*;
 use serde::Deserialize;
 
 use super::measure::{CaseResult, FRAMES, Pool, fit, is_measurable, still_px};
@@ -19,10 +18,6 @@ use crate::systems::follow_your_click::{
 
 /// Frames of a case's clip.
 const CLIP: usize = 16;
-
-/// Cores that one case can use, and cases measured side by side at most: each holds up to a gigabyte.
-const CORES_PER_CASE: usize = 3;
-const MOST_ABREAST: usize = 5;
 
 /// Prompts of a kind, `prompts.json`.
 #[derive(Debug, Clone, Deserialize)]
@@ -77,23 +72,17 @@ pub fn evaluate(
     }
     let photos: Vec<Picture> = options.photos.iter().map(|(_, picture)| picture.clone()).collect();
     let steps = options.steps.unwrap_or(model.default_steps());
-    // One case keeps few cores busy: matching patches and drawing scenes are partly serial.
-    let abreast = (rayon::current_num_threads() / CORES_PER_CASE).clamp(1, MOST_ABREAST);
     let mut results = Vec::with_capacity(options.cases);
-    let indices: Vec<usize> = (0..options.cases).collect();
-    for some in indices.chunks(abreast) {
+    for index in 0..options.cases {
         if progress.cancelled() {
             return Err(AnimateError::Cancelled.into());
         }
-        let measured: Vec<CaseResult> = some
-            .par_iter()
-            .map(|&index| measure(model, &draw(index, &photos, options.prompts)?, steps))
-            .collect::<Result<_, EvalError>>()?;
-        results.extend(measured);
+        let case = draw(index, &photos, options.prompts)?;
+        results.push(measure(model, &case, steps)?);
         progress.event(Event::Step {
             node: "eval".into(),
             stage: "case",
-            done: results.len(),
+            done: index + 1,
             total: options.cases,
         });
     }
