@@ -8,6 +8,7 @@ pub(crate) mod micro;
 pub(crate) mod norm;
 pub(crate) mod patches;
 pub(crate) mod pointwise;
+mod short;
 pub(crate) mod simd;
 pub(crate) mod view;
 

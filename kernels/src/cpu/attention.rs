@@ -9,8 +9,8 @@ use super::gemm::{copy_values, load_up_to, store_up_to};
 use super::math::exp2;
 use super::micro::{cut, tile, with_rows};
 use super::simd::Simd;
-use super::{Isa, Kernel, Shared, for_each};
-use crate::plan::AttentionPlan;
+use super::{Isa, Kernel, Shared, for_each, short};
+use crate::plan::{AttentionKernel, AttentionPlan};
 
 /// One operand: memory and the distances between batches, inner batches, heads and tokens.
 #[derive(Clone, Copy)]
@@ -21,7 +21,7 @@ pub(crate) struct Operand<'a> {
 
 impl Operand<'_> {
     #[inline(always)]
-    fn at(&self, index: [usize; 4]) -> *const f32 {
+    pub(crate) fn at(&self, index: [usize; 4]) -> *const f32 {
         let offset: usize = (0..4).map(|i| index[i] * self.strides[i]).sum();
         self.data.as_ptr().wrapping_add(offset)
     }
@@ -65,6 +65,10 @@ pub(crate) struct Problem<'a> {
 /// Operands hold every element their strides reach, `out` and `lse` have room, lengths are at most
 /// `keys` and one a sequence, and `isa` came from `Isa::current`.
 pub(crate) unsafe fn run(isa: Isa, problem: &Problem<'_>) {
+    if problem.plan.kernel == AttentionKernel::Short && short::takes(problem) {
+        // SAFETY: the same promises.
+        return unsafe { short::run(isa, problem) };
+    }
     let chunks = problem.queries.div_ceil(problem.plan.query_tile);
     let units = problem.outer.iter().product::<usize>() * chunks;
     let step = problem.plan.tiles_per_task;

@@ -12,6 +12,9 @@ pub(crate) use avx2::Avx2;
 pub(crate) use avx512::Avx512;
 pub(crate) use portable::Portable;
 
+/// The most lanes any implementation has.
+pub(crate) const MAX_LANES: usize = 16;
+
 /// A register of `LANES` f32 values.
 ///
 /// # Safety
@@ -50,10 +53,16 @@ pub(crate) trait Simd: Copy + 'static {
     /// `yes` where `self` is negative (sign bit), else `no`.
     unsafe fn select_negative(self, yes: Self, no: Self) -> Self;
 
+    /// Transposes the first `LANES` registers as a square matrix.
+    unsafe fn transpose(rows: &mut [Self; MAX_LANES]);
+    /// Asks for the cache line at `p`, which need not be readable.
+    #[inline(always)]
+    unsafe fn prefetch(_p: *const f32) {}
+
     /// Sum of the lanes.
     #[inline(always)]
     unsafe fn sum(self) -> f32 {
-        let mut lanes = [0.0f32; 16];
+        let mut lanes = [0.0f32; MAX_LANES];
         // SAFETY: LANES is at most 16 and the caller has the instruction set.
         unsafe { self.store(lanes.as_mut_ptr()) };
         let mut width = Self::LANES;

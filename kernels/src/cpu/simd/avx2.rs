@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::Simd;
+use super::{MAX_LANES, Simd};
 
 /// A `ymm` register.
 #[derive(Clone, Copy)]
@@ -18,6 +18,18 @@ unsafe fn mask(n: usize) -> __m256i {
 unsafe fn power2(n: __m256i) -> __m256 {
     // SAFETY: the caller has AVX2.
     unsafe { _mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_add_epi32(n, _mm256_set1_epi32(127)))) }
+}
+
+/// Pairs of the lower (upper) halves of each 128 bits.
+#[inline(always)]
+unsafe fn low(x: __m256, y: __m256) -> __m256 {
+    // SAFETY: register arithmetic; the caller has the instruction set.
+    unsafe { _mm256_castpd_ps(_mm256_unpacklo_pd(_mm256_castps_pd(x), _mm256_castps_pd(y))) }
+}
+#[inline(always)]
+unsafe fn high(x: __m256, y: __m256) -> __m256 {
+    // SAFETY: register arithmetic; the caller has the instruction set.
+    unsafe { _mm256_castpd_ps(_mm256_unpackhi_pd(_mm256_castps_pd(x), _mm256_castps_pd(y))) }
 }
 
 // SAFETY (every block below): the trait's contract gives AVX2, FMA and the named lanes in memory.
@@ -97,5 +109,29 @@ impl Simd for Avx2 {
     #[inline(always)]
     unsafe fn select_negative(self, yes: Self, no: Self) -> Self {
         Self(unsafe { _mm256_blendv_ps(no.0, yes.0, self.0) })
+    }
+    #[inline(always)]
+    unsafe fn transpose(rows: &mut [Self; MAX_LANES]) {
+        unsafe {
+            // Within each 128 bits first: row 4g + c then holds columns c and c + 4 of rows 4g…4g + 3.
+            for g in [0, 4] {
+                let [a, b, c, d] = [rows[g].0, rows[g + 1].0, rows[g + 2].0, rows[g + 3].0];
+                let (ab, cd) = (_mm256_unpacklo_ps(a, b), _mm256_unpacklo_ps(c, d));
+                let (ab_high, cd_high) = (_mm256_unpackhi_ps(a, b), _mm256_unpackhi_ps(c, d));
+                rows[g] = Self(low(ab, cd));
+                rows[g + 1] = Self(high(ab, cd));
+                rows[g + 2] = Self(low(ab_high, cd_high));
+                rows[g + 3] = Self(high(ab_high, cd_high));
+            }
+            for c in 0..4 {
+                let (p, q) = (rows[c].0, rows[c + 4].0);
+                rows[c] = Self(_mm256_permute2f128_ps::<0x20>(p, q));
+                rows[c + 4] = Self(_mm256_permute2f128_ps::<0x31>(p, q));
+            }
+        }
+    }
+    #[inline(always)]
+    unsafe fn prefetch(p: *const f32) {
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
     }
 }

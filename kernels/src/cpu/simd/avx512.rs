@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::Simd;
+use super::{MAX_LANES, Simd};
 
 /// A `zmm` register.
 #[derive(Clone, Copy)]
@@ -11,6 +11,18 @@ pub(crate) struct Avx512(__m512);
 #[inline(always)]
 fn mask(n: usize) -> __mmask16 {
     ((1u32 << n) - 1) as __mmask16
+}
+
+/// Pairs of the lower (upper) halves of each 128 bits.
+#[inline(always)]
+unsafe fn low(x: __m512, y: __m512) -> __m512 {
+    // SAFETY: register arithmetic; the caller has the instruction set.
+    unsafe { _mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(x), _mm512_castps_pd(y))) }
+}
+#[inline(always)]
+unsafe fn high(x: __m512, y: __m512) -> __m512 {
+    // SAFETY: register arithmetic; the caller has the instruction set.
+    unsafe { _mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(x), _mm512_castps_pd(y))) }
 }
 
 // SAFETY (every block below): the trait's contract gives AVX-512F/DQ and the named lanes in memory.
@@ -85,5 +97,36 @@ impl Simd for Avx512 {
             let sign = _mm512_movepi32_mask(_mm512_castps_si512(self.0));
             Self(_mm512_mask_blend_ps(sign, no.0, yes.0))
         }
+    }
+    #[inline(always)]
+    unsafe fn transpose(rows: &mut [Self; MAX_LANES]) {
+        unsafe {
+            // Within each 128 bits first: row 4g + c then holds columns c, c + 4, … of rows 4g…4g + 3.
+            for g in (0..16).step_by(4) {
+                let [a, b, c, d] = [rows[g].0, rows[g + 1].0, rows[g + 2].0, rows[g + 3].0];
+                let (ab, cd) = (_mm512_unpacklo_ps(a, b), _mm512_unpacklo_ps(c, d));
+                let (ab_high, cd_high) = (_mm512_unpackhi_ps(a, b), _mm512_unpackhi_ps(c, d));
+                rows[g] = Self(low(ab, cd));
+                rows[g + 1] = Self(high(ab, cd));
+                rows[g + 2] = Self(low(ab_high, cd_high));
+                rows[g + 3] = Self(high(ab_high, cd_high));
+            }
+            // Then the 128-bit pieces among the four groups of rows.
+            const EVEN: i32 = 0x88;
+            const ODD: i32 = 0xdd;
+            for c in 0..4 {
+                let [p, q, r, s] = [rows[c].0, rows[c + 4].0, rows[c + 8].0, rows[c + 12].0];
+                let (even, even2) = (_mm512_shuffle_f32x4::<EVEN>(p, q), _mm512_shuffle_f32x4::<EVEN>(r, s));
+                let (odd, odd2) = (_mm512_shuffle_f32x4::<ODD>(p, q), _mm512_shuffle_f32x4::<ODD>(r, s));
+                rows[c] = Self(_mm512_shuffle_f32x4::<EVEN>(even, even2));
+                rows[c + 4] = Self(_mm512_shuffle_f32x4::<EVEN>(odd, odd2));
+                rows[c + 8] = Self(_mm512_shuffle_f32x4::<ODD>(even, even2));
+                rows[c + 12] = Self(_mm512_shuffle_f32x4::<ODD>(odd, odd2));
+            }
+        }
+    }
+    #[inline(always)]
+    unsafe fn prefetch(p: *const f32) {
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
     }
 }

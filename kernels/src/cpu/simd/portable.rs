@@ -1,6 +1,6 @@
 //! Plain arrays that the compiler turns into whatever the target has (SSE2, NEON).
 
-use super::Simd;
+use super::{MAX_LANES, Simd};
 
 /// Eight lanes without intrinsics.
 #[derive(Clone, Copy)]
@@ -118,5 +118,15 @@ impl Simd for Portable {
             out[i] = if self.0[i].is_sign_negative() { yes.0[i] } else { no.0[i] };
         }
         Self(out)
+    }
+    #[inline(always)]
+    unsafe fn transpose(rows: &mut [Self; MAX_LANES]) {
+        for i in 0..8 {
+            for j in 0..i {
+                let (a, b) = (rows[i].0[j], rows[j].0[i]);
+                rows[i].0[j] = b;
+                rows[j].0[i] = a;
+            }
+        }
     }
 }
