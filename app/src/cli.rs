@@ -251,9 +251,12 @@ pub(crate) struct EvalArgs {
     /// Denoise steps
     #[arg(long)]
     pub(crate) steps: Option<u32>,
-    /// Write every figure as JSON
+    /// Write every figure as JSON; while it runs, measured cases are kept in FILE.cases
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
+    /// Go on with the cases an interrupted evaluation kept
+    #[arg(long, requires = "json")]
+    pub(crate) resume: bool,
 }
 
 #[derive(Debug, Args)]

@@ -8,7 +8,9 @@ use kinora_pipeline::store::atomic::AtomicFile;
 use kinora_pipeline::store::model_source::ModelSource as _;
 use kinora_pipeline::store::model_store::ModelStore;
 use kinora_pipeline::systems::follow_your_click::AnimateError;
-use kinora_pipeline::systems::follow_your_click::eval::{EvalError, EvalOptions, Prompts, Report, evaluate};
+use kinora_pipeline::systems::follow_your_click::eval::{
+    CaseResult, EvalError, EvalOptions, KeptCases, Prompts, Report, evaluate,
+};
 
 use crate::cli::{DeviceChoice, EvalCommand};
 use crate::embedded::KINORA_MINI;
@@ -44,17 +46,41 @@ pub(crate) fn run(command: &EvalCommand) -> Outcome {
         cases: args.cases,
         steps: args.steps.map(|s| s as usize),
     };
-    let result = evaluate(&model, &options, progress.as_ref());
+    let (mut kept, done) = match &args.json {
+        Some(json) => {
+            let path = cases_beside(json);
+            let kept = KeptCases::open(&path, &options.identity(&model), args.resume);
+            let (kept, done) = kept.map_err(|error| {
+                Failure::message(Kind::Io, format!("cannot keep cases in {}: {error}", path.display()))
+            })?;
+            (Some(kept), done)
+        }
+        None => (None, Vec::new()),
+    };
+    let mut keep = |case: &CaseResult| kept.as_mut().map_or(Ok(()), |kept| kept.keep(case));
+    let result = evaluate(&model, &options, done, &mut keep, progress.as_ref());
     drop(progress);
     let report = result.map_err(|error| match error {
         EvalError::Animate(AnimateError::Cancelled) => Failure::message(
             Kind::Interrupted(interrupt.exit_code()),
-            "interrupted; no report was written and the next evaluation starts over",
+            match &args.json {
+                Some(json) => format!("interrupted; `--json {} --resume` goes on", json.display()),
+                None => "interrupted; with --json the cases would have been kept".to_owned(),
+            },
         ),
+        EvalError::Keep(_) => Failure::new(Kind::Io, error),
         other => Failure::new(Kind::BadInput, other),
     })?;
     print(&report);
-    save(&report, json)
+    save(&report, json)?;
+    kept.map_or(Ok(()), KeptCases::remove).or_fail(Kind::Io)
+}
+
+/// Where the cases of a report are kept until it is whole.
+fn cases_beside(json: &Path) -> PathBuf {
+    let mut name = json.as_os_str().to_owned();
+    name.push(".cases");
+    name.into()
 }
 
 fn bundled() -> Result<PathBuf, Failure> {

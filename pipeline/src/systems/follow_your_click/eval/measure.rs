@@ -1,5 +1,9 @@
 //! Reading a clip: what moved, how far, and how close to the truth the pixels are.
 
+use std::ops::RangeInclusive;
+
+use rayon::prelude::*;
+
 use super::scene::{Case, SIDE};
 use crate::media::Raster;
 use crate::systems::follow_your_click::motions::{KINDS, Kind};
@@ -19,10 +23,10 @@ pub struct Fit {
 
 /// Everything measured on one case. Decibels are PSNR over 8-bit sRGB, pooled over the frames
 /// looked at; `None` where the region is empty.
-#[derive(Debug, Clone, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct CaseResult {
     /// Requested motion.
-    pub kind: &'static str,
+    pub kind: String,
     /// Requested magnitude.
     pub magnitude: f64,
     /// The words.
@@ -32,7 +36,7 @@ pub struct CaseResult {
     /// What the model said it understood.
     pub understood: String,
     /// The kind that explains the clip best.
-    pub measured_kind: &'static str,
+    pub measured_kind: String,
     /// Measured over requested displacement; absent for `still`.
     pub factor: Option<f64>,
     /// Displacement in pixels of 256; only for `still`.
@@ -126,23 +130,25 @@ fn mismatch(case: &Case, clip: &[(usize, &Raster)], requested: &[Raster], kind: 
 pub(super) fn fit(case: &Case, clip: &[(usize, &Raster)]) -> Fit {
     let requested = requested(case, clip);
     let mismatch = |kind: Kind, magnitude: f64| mismatch(case, clip, &requested, kind, magnitude);
-    let kind = KINDS
-        .into_iter()
-        .map(|kind| (kind, mismatch(kind, case.magnitude)))
-        .min_by(|a, b| a.1.total_cmp(&b.1))
-        .map_or(Kind::Still, |(kind, _)| kind);
+    let errors: Vec<(Kind, f64)> =
+        KINDS.into_par_iter().map(|kind| (kind, mismatch(kind, case.magnitude))).collect();
+    let least = errors.into_iter().min_by(|a, b| a.1.total_cmp(&b.1));
+    let kind = least.map_or(Kind::Still, |(kind, _)| kind);
     if case.kind == Kind::Still {
         return Fit { kind, factor: 0.0 };
     }
-    let best = |candidates: &mut dyn Iterator<Item = f64>| {
-        candidates
+    let best = |centre: f64, steps: RangeInclusive<i32>, step: f64| {
+        let errors: Vec<(f64, f64)> = steps
+            .into_par_iter()
+            .map(|i| centre + f64::from(i) * step)
             .map(|factor| (factor, mismatch(case.kind, factor * case.magnitude)))
-            .min_by(|a, b| a.1.total_cmp(&b.1))
-            .map_or(0.0, |(factor, _)| factor)
+            .collect();
+        let least = errors.into_iter().min_by(|a, b| a.1.total_cmp(&b.1));
+        least.map_or(centre, |(factor, _)| factor)
     };
-    let coarse = best(&mut (-5..=10).map(|i| f64::from(i) * 0.2));
-    let middle = best(&mut (-3..=3).map(|i| coarse + f64::from(i) * 0.05));
-    let fine = best(&mut (-2..=2).map(|i| middle + f64::from(i) * 0.0125));
+    let coarse = best(0.0, -5..=10, 0.2);
+    let middle = best(coarse, -3..=3, 0.05);
+    let fine = best(middle, -2..=2, 0.0125);
     Fit { kind, factor: fine }
 }
 

@@ -136,7 +136,7 @@ fn spearman(pairs: &[(f64, f64)]) -> f64 {
 impl Report {
     /// Gathers cases.
     pub fn new(model: String, steps: usize, photos: Vec<String>, cases: Vec<CaseResult>) -> Self {
-        let kinds: std::collections::BTreeSet<&str> = cases.iter().map(|c| c.kind).collect();
+        let kinds: std::collections::BTreeSet<&str> = cases.iter().map(|c| c.kind.as_str()).collect();
         let by_kind: BTreeMap<String, Summary> = kinds
             .into_iter()
             .map(|kind| (kind.to_owned(), Summary::of(cases.iter().filter(|c| c.kind == kind))))

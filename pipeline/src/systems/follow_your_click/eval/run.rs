@@ -44,6 +44,32 @@ pub struct EvalOptions<'a> {
     pub steps: Option<usize>,
 }
 
+impl EvalOptions<'_> {
+    /// Names everything a case's figures depend on but its number.
+    pub fn identity(&self, model: &Embedded) -> String {
+        let mut hash = blake3::Hasher::new();
+        let mut part = |bytes: &[u8]| {
+            hash.update(&(bytes.len() as u64).to_le_bytes());
+            hash.update(bytes);
+        };
+        part(env!("CARGO_PKG_VERSION").as_bytes());
+        part(model.digest().as_bytes());
+        part(&self.steps.unwrap_or(model.default_steps()).to_le_bytes());
+        for (name, picture) in self.photos {
+            part(name.as_bytes());
+            part(&[picture.width().to_le_bytes(), picture.height().to_le_bytes()].concat());
+            part(picture.rgb());
+        }
+        for (kind, phrases) in self.prompts {
+            part(kind.as_bytes());
+            for prompt in phrases.train.iter().chain(&phrases.held_out) {
+                part(prompt.as_bytes());
+            }
+        }
+        hash.finalize().to_hex().to_string()
+    }
+}
+
 /// Why an evaluation could not run.
 #[derive(Debug, thiserror::Error)]
 pub enum EvalError {
@@ -56,15 +82,21 @@ pub enum EvalError {
     /// Scene after scene in which no motion could be seen.
     #[error("no measurable scene for {kind:?} in {tries} tries; the photographs are too flat")]
     Flat { kind: &'static str, tries: usize },
+    /// A case could not be written down.
+    #[error("cannot keep a measured case: {0}")]
+    Keep(#[from] std::io::Error),
     /// The model failed on a case.
     #[error(transparent)]
     Animate(#[from] AnimateError),
 }
 
-/// Renders and measures; cancelling `progress` returns what is done so far as an error.
+/// Renders and measures, after the cases of `done`, which an earlier run with the same options
+/// handed to `keep` in this order. Cancelling `progress` is an error between two cases.
 pub fn evaluate(
     model: &Embedded,
     options: &EvalOptions<'_>,
+    done: Vec<CaseResult>,
+    keep: &mut dyn FnMut(&CaseResult) -> std::io::Result<()>,
     progress: &dyn Progress,
 ) -> Result<Report, EvalError> {
     if options.photos.is_empty() {
@@ -72,13 +104,16 @@ pub fn evaluate(
     }
     let photos: Vec<Picture> = options.photos.iter().map(|(_, picture)| picture.clone()).collect();
     let steps = options.steps.unwrap_or(model.default_steps());
-    let mut results = Vec::with_capacity(options.cases);
-    for index in 0..options.cases {
+    let mut results = done;
+    results.truncate(options.cases);
+    for index in results.len()..options.cases {
         if progress.cancelled() {
             return Err(AnimateError::Cancelled.into());
         }
         let case = draw(index, &photos, options.prompts)?;
-        results.push(measure(model, &case, steps)?);
+        let result = measure(model, &case, steps)?;
+        keep(&result)?;
+        results.push(result);
         progress.event(Event::Step {
             node: "eval".into(),
             stage: "case",
@@ -194,12 +229,12 @@ fn measure(model: &Embedded, case: &Case, steps: usize) -> Result<CaseResult, Ev
     let found = fit(case, &clip);
     let is_still = case.kind == Kind::Still;
     Ok(CaseResult {
-        kind: case.kind.name(),
+        kind: case.kind.name().to_owned(),
         magnitude: case.magnitude,
         prompt: case.prompt.clone(),
         held_out: case.held_out,
         understood: rendering.report.understood.concat(),
-        measured_kind: found.kind.name(),
+        measured_kind: found.kind.name().to_owned(),
         factor: (!is_still).then_some(found.factor),
         still_px: is_still.then(|| still_px(case, &clip)),
         frame0_db: whole(&product[0].1, still),
