@@ -151,15 +151,17 @@ pub(crate) fn without_screen(ctx: &Context, app: &mut App) {
             ..RawInput::default()
         };
         app.tick(ctx);
-        let output = ctx.run_ui(input, |ui| app.draw(ui));
+        let mut output = ctx.run_ui(input, |ui| app.draw(ui));
         let uploaded: usize = output
             .textures_delta
             .set
-            .iter()
-            .flat_map(|(_, deltas)| deltas)
+            .values()
+            .flatten()
             .map(|delta| delta.image.width() * delta.image.height() * delta.image.bytes_per_pixel())
             .sum();
-        let triangles = ctx.tessellate(output.shapes, output.pixels_per_point);
+        // There is no card to bring them to.
+        output.textures_delta.clear();
+        let triangles = ctx.tessellate(std::mem::take(&mut output.shapes), output.pixels_per_point);
         let worked = frame.elapsed();
         drop(triangles);
         let App { state, measure, .. } = app;

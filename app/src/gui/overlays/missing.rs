@@ -18,18 +18,19 @@ pub(super) fn show(ui: &mut Ui, state: &mut State) -> Step {
         return Step::Close;
     }
     title(ui, if gone.len() == 1 { "A file is missing" } else { "Files are missing" });
-    muted(ui, "It may have been moved or renamed. When one is found, others beside it are found too.");
+    muted(ui, "Moved or renamed since? When one is found, others beside it are found too.");
     ui.add_space(space::S);
     let mut step = Step::Stay(Modal::Missing);
     ScrollArea::vertical().max_height(300.0).auto_shrink([false, true]).show(ui, |ui| {
-        for (named, why) in &gone {
+        for (index, (named, why)) in gone.iter().enumerate() {
             let name = Path::new(&named.name).file_name();
             let name = name.map_or_else(|| named.name.clone(), |name| name.to_string_lossy().into_owned());
             card(ui, false, |ui| {
                 ui.horizontal(|ui| {
                     ui.label(RichText::new(&name).font(Type::Strong.font()).color(palette(ui).text));
                     ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
-                        if button(ui, Some(icons::SEARCH), &format!("Find {name}…"), Tone::Main).clicked() {
+                        let tone = if index == 0 { Tone::Main } else { Tone::Plain };
+                        if button(ui, Some(icons::SEARCH), &format!("Find {name}…"), tone).clicked() {
                             let folder = state.dialog_folder();
                             let wanted = Wanted::Relink(named.node.clone());
                             state.dialogs.ask(wanted, folder.as_deref(), "");

@@ -46,6 +46,14 @@ fn choose(desk: &mut Desk, name: &str) {
     desk.press(rect.center());
 }
 
+/// Presses the dialog's own button, which lies over the monitor's of the same name.
+fn export(desk: &mut Desk) {
+    let buttons: Vec<_> = desk.harness.get_all_by_label("Export").collect();
+    buttons.last().unwrap().click();
+    drop(buttons);
+    desk.steps(3);
+}
+
 fn frames(file: &Path) -> Vec<Picture> {
     let mut reader = VideoReader::open(file, &VideoLimits::default()).unwrap();
     let mut frames = vec![];
@@ -119,13 +127,13 @@ fn the_whole_timeline_is_exported_as_one_file_and_is_the_same_from_a_terminal() 
 
     desk.state_mut().todo.push(Command::ExportTimeline);
     desk.steps(3);
-    assert!(desk.has("Export the timeline") && desk.has("Frame rate") && desk.has("Size"));
+    assert!(desk.has("Export the timeline") && desk.has("Other shapes"));
     // Without loss, so that the frames can be compared.
     desk.click("Format");
     desk.click("FFV1 — lossless");
     let Some(Modal::Export { dest, .. }) = desk.state().modal.clone() else { panic!("the dialog is gone") };
     assert_eq!(dest, path.parent().unwrap().join("out/timeline.mkv"));
-    desk.click("Export");
+    export(&mut desk);
     let wanted = dest.clone();
     desk.wait("the file is there", move |state| wanted.is_file() && !state.runner.is_running());
     let job = desk.state().runner.look(|queue, _| queue.jobs()[0].clone());
@@ -166,8 +174,9 @@ fn a_timeline_becomes_a_folder_of_pictures() {
     desk.steps(3);
     desk.click("Format");
     desk.click("PNG pictures — a folder");
-    assert!(desk.has("Folder") && !desk.has("Quality"));
-    desk.click("Export");
+    let saved = &desk.state().project.as_ref().unwrap().value()["nodes"]["timeline_file"];
+    assert_eq!(saved["op"], "sequence.save");
+    export(&mut desk);
     let folder = path.parent().unwrap().join("out/timeline");
     let wanted = folder.clone();
     desk.wait("the pictures are there", move |state| wanted.is_dir() && !state.runner.is_running());

@@ -82,7 +82,8 @@ fn a_clip_moves_while_it_is_made() {
 
     // The list of jobs has it too, and leads back to it.
     desk.state_mut().monitor.toggle();
-    desk.click("Jobs");
+    desk.state_mut().todo.push(Command::ShowPane(Pane::Jobs));
+    desk.steps(3);
     desk.click("Watch Shot being made");
     let live = desk.state().runner.look(|_, live| live.map(|live| live.id));
     assert_eq!(desk.state().monitor.making, live);
