@@ -35,6 +35,17 @@ use measure::Measure;
 use model::places::Places;
 use model::settings::Settings;
 
+fn measure_without_screen(document: Option<&Path>, seconds: f64) {
+    tasks::share::make_room();
+    let ctx = eframe::egui::Context::default();
+    let mut app = App::new(&ctx, Places::usual());
+    app.measure = Some(Measure::new(seconds));
+    if let Some(document) = document {
+        app.state.open_any(document);
+    }
+    measure::without_screen(&ctx, &mut app);
+}
+
 /// Whether there is a desktop to open a window on.
 pub(crate) fn has_display() -> bool {
     let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
@@ -45,9 +56,14 @@ pub(crate) fn has_display() -> bool {
 /// `measure` it times its frames for so many seconds and closes itself.
 pub(crate) fn open(document: Option<&Path>, measure: Option<f64>) -> Outcome {
     if !has_display() {
+        if let Some(seconds) = measure {
+            measure_without_screen(document, seconds);
+            return Ok(());
+        }
         let message = "there is no display to open a window on (DISPLAY and WAYLAND_DISPLAY are not set); `kinora --help` lists what works without one";
         return Err(Failure::message(Kind::Unavailable, message));
     }
+    tasks::share::make_room();
     let places = Places::usual();
     let (settings, _) = Settings::read(&places.settings());
     let [width, height] = settings.window;

@@ -22,6 +22,8 @@ const FRAMES: usize = 3;
 enum Wanted {
     /// A clip of this codec as FFmpeg names it, width, height and rate.
     Clip(&'static str, u32, u32, (u32, u32)),
+    /// The same with so many frames, because it was cut together.
+    Cut(&'static str, u32, u32, (u32, u32), usize),
     /// Numbered pictures of this size.
     Frames(u32, u32),
     /// One picture of this size.
@@ -34,6 +36,8 @@ struct Example {
     name: &'static str,
     /// The nodes that animate.
     shots: &'static [&'static str],
+    /// The nodes whose frames are put together when they are saved, and kept nowhere.
+    composed: &'static [&'static str],
     /// Node, path, what it is.
     outputs: &'static [(&'static str, &'static str, Wanted)],
 }
@@ -42,39 +46,53 @@ const EXAMPLES: &[Example] = &[
     Example {
         name: "single-click",
         shots: &["shot"],
+        composed: &[],
         outputs: &[("file", "out/single-click.mp4", Wanted::Clip("h264", 96, 64, (8, 1)))],
     },
     Example {
         name: "two-regions",
         shots: &["shot"],
+        composed: &[],
         outputs: &[("file", "out/two-regions.webm", Wanted::Clip("vp9", 96, 64, (8, 1)))],
     },
     Example {
         // As the window saves it: strokes, keyframes, a timeline.
         name: "painted-keys",
         shots: &["shot"],
+        composed: &[],
         outputs: &[("file", "out/painted-keys.mkv", Wanted::Clip("ffv1", 96, 64, (8, 1)))],
     },
     Example {
         name: "magnitude-strip",
         shots: &["little", "middle", "much"],
+        composed: &[],
         // Five cells of 240x160 and three rows, four pixels between and around them.
         outputs: &[("file", "out/magnitude-strip.png", Wanted::Picture(1224, 496))],
     },
     Example {
         name: "imported-mask",
         shots: &["shot"],
+        composed: &[],
         outputs: &[("file", "out/imported-mask.mov", Wanted::Clip("prores", 96, 64, (8, 1)))],
     },
     Example {
         name: "video-first-frame",
         shots: &["shot"],
+        composed: &[],
         // The rate is linked to the clip the frame comes from.
         outputs: &[("file", "out/video-first-frame.gif", Wanted::Clip("gif", 96, 64, (12, 1)))],
     },
     Example {
+        name: "cut-together",
+        shots: &["rise", "ripples"],
+        composed: &["film"],
+        // Two shots of three frames, of which two lie over each other.
+        outputs: &[("file", "out/cut-together.mp4", Wanted::Cut("h264", 96, 64, (8, 1), 4))],
+    },
+    Example {
         name: "image-sequence",
         shots: &["shot"],
+        composed: &[],
         outputs: &[
             ("frames", "out/image-sequence", Wanted::Frames(96, 64)),
             ("matte", "out/image-sequence-mask.png", Wanted::Mask(450, 300)),
@@ -144,7 +162,8 @@ fn proved_and_not_made_twice(bench: &Bench, example: &Example, places: &[PathBuf
     let forced = render(bench, example, &["--force"]).ok();
     let ran: Vec<String> =
         forced.finished().into_iter().filter_map(|(node, cached)| (!cached).then_some(node)).collect();
-    let writers: Vec<&str> = example.outputs.iter().map(|(node, ..)| *node).collect();
+    let written = example.outputs.iter().map(|(node, ..)| *node);
+    let writers: Vec<&str> = example.composed.iter().copied().chain(written).collect();
     assert_eq!(ran, writers, "only the files are written again");
     for (place, digest) in places.iter().zip(&digests) {
         assert_eq!(receipt(place)["output"], *digest, "the same bytes again");
@@ -179,7 +198,10 @@ fn recipe(output: &Path, name: &str) {
 
 fn inspect(path: &Path, wanted: &Wanted) {
     match wanted {
-        Wanted::Clip(codec, width, height, fps) => clip(path, codec, (*width, *height), *fps),
+        Wanted::Clip(codec, width, height, fps) => clip(path, codec, (*width, *height), *fps, FRAMES),
+        Wanted::Cut(codec, width, height, fps, frames) => {
+            clip(path, codec, (*width, *height), *fps, *frames);
+        }
         Wanted::Frames(width, height) => {
             let frame = |index| path.join(format!("frame_{index:05}.png"));
             let frames: Vec<Picture> =
@@ -201,7 +223,7 @@ fn inspect(path: &Path, wanted: &Wanted) {
     }
 }
 
-fn clip(path: &Path, codec: &str, size: (u32, u32), fps: (u32, u32)) {
+fn clip(path: &Path, codec: &str, size: (u32, u32), fps: (u32, u32), count: usize) {
     let mut reader = VideoReader::open(path, &VideoLimits::default()).unwrap();
     let info = reader.info().clone();
     assert_eq!((info.codec.as_str(), info.width, info.height), (codec, size.0, size.1), "{path:?}");
@@ -209,7 +231,7 @@ fn clip(path: &Path, codec: &str, size: (u32, u32), fps: (u32, u32)) {
     while let Some(frame) = reader.next_frame().unwrap() {
         frames.push(frame);
     }
-    assert_eq!(frames.len(), FRAMES, "{path:?}");
+    assert_eq!(frames.len(), count, "{path:?}");
     assert!(frames.windows(2).any(|pair| pair[0].picture != pair[1].picture), "something moves in {path:?}");
     let seconds = f64::from(fps.1) / f64::from(fps.0);
     for (index, frame) in frames.iter().enumerate() {
@@ -222,7 +244,7 @@ fn clip(path: &Path, codec: &str, size: (u32, u32), fps: (u32, u32)) {
     let args =
         ["-v", "error", "-count_frames", "-select_streams", "v", "-show_entries", entries, "-of", "csv=p=0"];
     if let Some(said) = tool("ffprobe", &[&args[..], &[name]].concat()) {
-        assert_eq!(said.trim(), format!("{codec},{},{},{FRAMES}", size.0, size.1), "{path:?}");
+        assert_eq!(said.trim(), format!("{codec},{},{},{count}", size.0, size.1), "{path:?}");
     }
 }
 
@@ -276,6 +298,11 @@ fn imported_mask() {
 #[test]
 fn video_first_frame() {
     check("video-first-frame");
+}
+
+#[test]
+fn cut_together() {
+    check("cut-together");
 }
 
 #[test]

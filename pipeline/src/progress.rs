@@ -1,9 +1,11 @@
-//! How a running job talks to whoever started it: events out, cancel in.
+//! How a running job talks to whoever started it: events and previews out, cancel in.
 //!
 //! The CLI, the desktop app and the tests are three implementations of [`Progress`].
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::media::Picture;
 
 /// One thing that happened in a job. Times are in seconds, memory in bytes.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
@@ -21,10 +23,32 @@ pub enum Event {
     Wrote { node: String, path: String, bytes: u64 },
 }
 
+/// A clip as far as it is known while it is made: a few small frames, spread evenly over it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Preview {
+    /// The node that makes the clip.
+    pub node: String,
+    /// Denoise steps that are in it; 0 for what is known before the first.
+    pub done: usize,
+    /// Denoise steps in all.
+    pub total: usize,
+    /// In order of time, all of one size, at least one.
+    pub frames: Vec<Picture>,
+}
+
 /// Receives the events of a job and says whether it should stop.
 pub trait Progress: Send + Sync {
     /// Called from the job's thread; must return quickly.
     fn event(&self, event: Event);
+
+    /// Whether anybody looks at previews; where not, none are made.
+    fn wants_previews(&self) -> bool {
+        false
+    }
+
+    /// Called from the job's thread when there is a new preview; must return quickly. What is
+    /// shown here has no influence on the result.
+    fn preview(&self, _preview: Preview) {}
 
     /// Polled between kernels batches, at least once a denoise step.
     fn cancelled(&self) -> bool {

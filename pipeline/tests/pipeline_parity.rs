@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use candle_core::{DType, Device, Tensor};
@@ -14,7 +15,8 @@ use kinora_pipeline::nets::unet_motion::{MotionConfig, PerLevel};
 use kinora_pipeline::nets::{
     AutoencoderKl, AutoencoderKlConfig, ClipText, ClipTextConfig, UnetMotion, UnetMotionConfig,
 };
-use kinora_pipeline::progress::{Event, NullProgress, Progress};
+use kinora_pipeline::progress::{Event, NullProgress, Preview, Progress};
+use kinora_pipeline::sampling::denoise::StepReport;
 use kinora_pipeline::sampling::noise::normal;
 use kinora_pipeline::sampling::{SamplerKind, SamplerSpec};
 use kinora_pipeline::systems::follow_your_click::public::{
@@ -142,8 +144,8 @@ fn parity(name: &str) {
     };
     let mut worst = 0f64;
     let mut step = 0;
-    let mut seen = |latents: &Tensor| {
-        let error = relative(latents, &all["out.steps"].get(step).unwrap());
+    let mut seen = |report: &StepReport<'_>| {
+        let error = relative(report.latents, &all["out.steps"].get(step).unwrap());
         assert!(error <= TOLERANCE, "{name}: step {step} {error:.2e}");
         worst = worst.max(error);
         step += 1;
@@ -288,4 +290,33 @@ fn an_interrupted_render_resumes_to_the_same_frames() {
         let other = ClickAnimation { seed: 99, ..job() };
         assert!(matches!(render(&public, &other, &hooks), Err(AnimateError::Checkpoint { .. })));
     }
+}
+
+/// Looks at every preview.
+#[derive(Default)]
+struct Onlooker(Mutex<Vec<Preview>>);
+
+impl Progress for Onlooker {
+    fn event(&self, _: Event) {}
+
+    fn wants_previews(&self) -> bool {
+        true
+    }
+
+    fn preview(&self, preview: Preview) {
+        self.0.lock().unwrap().push(preview);
+    }
+}
+
+#[test]
+fn every_step_is_seen_and_changes_nothing() {
+    let public = public(&fixture("pia.safetensors"), true);
+    let onlooker = Onlooker::default();
+    let hooks = Hooks { progress: &onlooker, node: "shot", checkpoint: None, resume: false };
+    let seen = render(&public, &job(), &hooks).unwrap();
+    assert_eq!(render(&public, &job(), &quiet()).unwrap(), seen);
+    let previews = onlooker.0.into_inner().unwrap();
+    let steps: Vec<usize> = previews.iter().map(|preview| preview.done).collect();
+    assert_eq!(steps, (1..=previews[0].total).collect::<Vec<_>>());
+    assert!(previews.iter().all(|preview| preview.frames.len() == job().frames.min(8)));
 }

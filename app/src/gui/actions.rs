@@ -31,6 +31,9 @@ impl State {
             C::Versions if project.is_none_or(|project| project.versions().is_empty()) => {
                 say("there are no earlier versions yet")
             }
+            C::FindMissing if self.missing.as_ref().is_none_or(|missing| missing.gone.is_empty()) => {
+                say("every file is where it was")
+            }
             C::Undo if project.and_then(Project::undo_label).is_none() => say("nothing to take back"),
             C::Redo if project.and_then(Project::redo_label).is_none() => say("nothing was taken back"),
             C::RemoveRegion | C::RaiseRegion | C::LowerRegion if self.region().is_none() => {
@@ -48,10 +51,15 @@ impl State {
             C::ToolClick | C::ToolLeaveOut | C::ToolBrush | C::ToolErase | C::ToolPan if item.is_none() => {
                 say("there is no picture")
             }
-            C::Animate | C::Export if item.is_none() => say("there is no picture"),
-            C::Animate | C::Export if item.is_some_and(|item| item.shot.is_none()) => {
+            C::Export if self.monitor.sequence => self.blocked(C::ExportTimeline),
+            C::Animate | C::Retake | C::Extend | C::Export if item.is_none() => say("there is no picture"),
+            C::Animate | C::Retake | C::Extend | C::Export
+                if item.is_some_and(|item| item.shot.is_none()) =>
+            {
                 say("click on what should move first")
             }
+            C::Extend if self.last_take().is_none() => say("there is no clip yet; press Animate"),
+            C::ExportTimeline if self.timeline_info().is_none() => say("the timeline is empty"),
             C::StopRender if !self.runner.is_running() => say("nothing is being made"),
             C::PlayPause
             | C::PlayBackward
@@ -69,6 +77,9 @@ impl State {
                 say("no clip that can be cut is under the playhead")
             }
             C::RemoveClip | C::RippleClip if self.sequence.chosen.is_none() => say("no clip is chosen"),
+            C::SlipEarlier | C::SlipLater | C::FadeIn | C::FadeOut if self.chosen_clip().is_none() => {
+                say("no clip that can be changed is chosen")
+            }
             C::AddToTimeline if self.placeable().is_none() => {
                 say("choose a picture in which something moves, or a clip")
             }
@@ -108,6 +119,7 @@ impl State {
             }
             C::SaveAs => self.ask_where_to_save(),
             C::Versions => self.modal = Some(Modal::Versions),
+            C::FindMissing => self.modal = Some(Modal::Missing),
             C::CloseProject => self.leave(After::Close),
             C::Quit => ctx.send_viewport_cmd(ViewportCommand::Close),
             C::Undo | C::Redo => self.walk_history(command == C::Undo),
@@ -158,7 +170,11 @@ impl State {
                     self.runner.stop(id);
                 }
             }
+            C::Retake => self.retake(),
+            C::Extend => self.extend(),
+            C::Export if self.monitor.sequence => self.export_timeline(),
             C::Export => self.export(),
+            C::ExportTimeline => self.export_timeline(),
             C::PauseQueue => self.runner.change(|queue| queue.set_paused(!queue.is_paused())),
             C::PlayPause => self.monitor.toggle(),
             C::PlayBackward => self.monitor.shuttle(false),
@@ -175,6 +191,9 @@ impl State {
                 self.sequence.keys = None;
                 self.remove_from_timeline(command == C::RippleClip);
             }
+            C::SlipEarlier | C::SlipLater => self.slip_clip(command == C::SlipLater),
+            C::FadeIn => self.fade_clip(Edge::Start),
+            C::FadeOut => self.fade_clip(Edge::End),
             C::AddToTimeline => self.add_to_timeline(),
             C::AddTrack => {
                 if self.arrange("Add track", |timeline| timeline.add_track()) == Some(None) {

@@ -57,7 +57,7 @@ impl App {
     }
 
     /// What happens without anything being drawn.
-    fn tick(&mut self, ctx: &Context) {
+    pub(crate) fn tick(&mut self, ctx: &Context) {
         self.state.poll(ctx);
         for path in dropped(ctx) {
             self.state.open_any(&path);
@@ -97,7 +97,8 @@ impl App {
         }
     }
 
-    fn draw(&mut self, ui: &mut Ui) {
+    /// Draws everything, then does what was asked for.
+    pub(crate) fn draw(&mut self, ui: &mut Ui) {
         let ctx = ui.ctx().clone();
         let p = palette(ui);
         ui.painter().rect_filled(ui.max_rect(), 0, p.chrome);
@@ -336,14 +337,18 @@ fn status(ui: &mut Ui, state: &mut State) {
             None => "No project".to_owned(),
         };
         caption(ui, text);
-        let missing = state.missing.as_ref().map_or(0, |(_, gone)| gone.len());
+        let missing = state.missing.as_ref().map_or(0, |missing| missing.gone.len());
         if missing > 0 {
             let text = if missing == 1 {
                 "1 file is missing".to_owned()
             } else {
                 format!("{missing} files are missing")
             };
-            ui.label(RichText::new(text).font(Type::Caption.font()).color(p.warning));
+            let text = RichText::new(text).font(Type::Caption.font()).color(p.warning);
+            let link = ui.link(text).on_hover_text(Command::FindMissing.tip(ui.ctx()));
+            if link.clicked() {
+                state.todo.push(Command::FindMissing);
+            }
         }
         ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
             let live = state.runner.look(|_, live| live.cloned());

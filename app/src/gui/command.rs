@@ -63,6 +63,7 @@ pub(crate) enum Command {
     Save,
     SaveAs,
     Versions,
+    FindMissing,
     CloseProject,
     Quit,
     Undo,
@@ -92,8 +93,11 @@ pub(crate) enum Command {
     ToolErase,
     ToolPan,
     Animate,
+    Retake,
+    Extend,
     StopRender,
     Export,
+    ExportTimeline,
     PauseQueue,
     PlayPause,
     PlayBackward,
@@ -109,6 +113,10 @@ pub(crate) enum Command {
     TrimEnd,
     RemoveClip,
     RippleClip,
+    SlipEarlier,
+    SlipLater,
+    FadeIn,
+    FadeOut,
     AddToTimeline,
     AddTrack,
     Snap,
@@ -143,6 +151,7 @@ pub(crate) struct Entry {
 const NONE: Modifiers = Modifiers::NONE;
 const CTRL: Modifiers = Modifiers::COMMAND;
 const SHIFT: Modifiers = Modifiers::SHIFT;
+const ALT: Modifiers = Modifiers::ALT;
 const CTRL_SHIFT: Modifiers = Modifiers::COMMAND.plus(Modifiers::SHIFT);
 
 const fn key(modifiers: Modifiers, key: Key) -> KeyboardShortcut {
@@ -169,6 +178,7 @@ pub(crate) const TABLE: &[Entry] = table! {
     File: Command::Save, "Save", "Saves the project; rendering it from a terminal gives the same frames", Some(icons::SAVE), [key(CTRL, Key::S)];
     File: Command::SaveAs, "Save as…", "Saves the project under another name, with its pictures", Some(icons::SAVE_ALL), [key(CTRL_SHIFT, Key::S)];
     File: Command::Versions, "Earlier versions…", "Shows what the project was when it was saved before", Some(icons::HISTORY), [];
+    File: Command::FindMissing, "Find missing files…", "Says which files of the project are not where they were, and finds them", Some(icons::FILE_WARNING), [];
     File: Command::CloseProject, "Close project", "Goes back to the first screen", None, [key(CTRL, Key::W)];
     File: Command::Quit, "Quit", "Closes the window", None, [key(CTRL, Key::Q)];
     Edit: Command::Undo, "Undo", "Takes the last edit back", Some(icons::UNDO_2), [key(CTRL, Key::Z)];
@@ -211,6 +221,10 @@ pub(crate) const TABLE: &[Entry] = table! {
     Timeline: Command::TrimEnd, "Trim end to playhead", "Cuts off what comes after the playhead", None, [key(NONE, Key::W)];
     Timeline: Command::RemoveClip, "Remove clip", "Takes the chosen clip off the timeline; its shot stays", Some(icons::TRASH_2), [];
     Timeline: Command::RippleClip, "Remove clip and gap", "Takes the chosen clip off and closes the gap", None, [key(SHIFT, Key::Delete)];
+    Timeline: Command::SlipEarlier, "Slip one frame earlier", "Lets the chosen clip show what comes before in its shot; drag it with Alt held for more", None, [key(ALT, Key::ArrowLeft)];
+    Timeline: Command::SlipLater, "Slip one frame later", "Lets the chosen clip show what comes after in its shot; drag it with Alt held for more", None, [key(ALT, Key::ArrowRight)];
+    Timeline: Command::FadeIn, "Fade in", "Lets the chosen clip appear from what lies under it, or cut in again", None, [];
+    Timeline: Command::FadeOut, "Fade out", "Lets the chosen clip give way to what lies under it, or cut away again", None, [];
     Timeline: Command::AddToTimeline, "Add to timeline", "Puts the chosen shot or clip at the end of the timeline", Some(icons::LIST_VIDEO), [key(NONE, Key::Period)];
     Timeline: Command::AddTrack, "Add track", "Adds a track on top", Some(icons::LAYERS), [];
     Timeline: Command::SetKey, "Set key", "Keeps the magnitude of the chosen region at the playhead, so that it can change from there", Some(icons::DIAMOND_PLUS), [key(SHIFT, Key::K)];
@@ -221,8 +235,11 @@ pub(crate) const TABLE: &[Entry] = table! {
     Timeline: Command::ZoomTimelineOut, "Zoom timeline out", "Shows more time, smaller", Some(icons::ZOOM_OUT), [];
     Timeline: Command::FitTimeline, "Fit timeline", "Shows the whole timeline", Some(icons::MAXIMIZE), [key(SHIFT, Key::F)];
     Render: Command::Animate, "Animate", "Makes the clip", Some(icons::SPARKLES), [key(CTRL, Key::Enter)];
+    Render: Command::Retake, "Retake", "Makes the clip once more with another seed", Some(icons::REFRESH_CW), [key(CTRL_SHIFT, Key::Enter)];
+    Render: Command::Extend, "Extend from the last frame", "Begins a new shot with the last frame of the clip", None, [];
     Render: Command::StopRender, "Stop", "Stops what is being made; it can go on later", Some(icons::CIRCLE_STOP), [key(CTRL, Key::Period)];
     Render: Command::Export, "Export…", "Writes the clip to a file", Some(icons::UPLOAD), [key(CTRL, Key::E)];
+    Render: Command::ExportTimeline, "Export timeline…", "Writes the whole timeline to one file", None, [key(CTRL_SHIFT, Key::E)];
     Render: Command::PauseQueue, "Pause or go on with the queue", "Lets no further job begin, or lets them begin again", Some(icons::TIMER), [];
     Play: Command::PlayPause, "Play or pause", "Plays the clip, or stops it where it is", Some(icons::PLAY), [key(NONE, Key::Space)];
     Play: Command::PlayBackward, "Play backward", "Plays backward, faster each time", Some(icons::REWIND), [key(NONE, Key::J)];

@@ -7,7 +7,7 @@ use super::model::media::{self, import, missing};
 use super::model::project::{OpenError, Place, Project, SaveError};
 use super::overlays::modal::Modal;
 use super::overlays::toasts::Kind;
-use super::state::{Choice, State};
+use super::state::{Choice, Missing, State};
 use super::tasks::dialogs::{Answer, Wanted};
 use super::tasks::opener::{Brought, Opened, Wish};
 use kinora_pipeline::store::assets::asset_roots;
@@ -143,6 +143,9 @@ impl State {
             self.toasts.add(Kind::Info, "this project has no pictures to show; it can still be rendered");
         }
         self.look_for_missing();
+        if self.missing.as_ref().is_some_and(|missing| !missing.gone.is_empty()) {
+            self.modal = Some(Modal::Missing);
+        }
     }
 
     /// Finds out which files the document names are not there.
@@ -150,7 +153,20 @@ impl State {
         let Some(project) = &self.project else { return };
         let folder = project.folder();
         let gone = missing(project.value(), &folder, &asset_roots(Some(&folder)));
-        self.missing = Some((project.revision(), gone));
+        let named = media::named(project.value());
+        self.missing = Some(Missing { revision: project.revision(), named, gone });
+    }
+
+    /// Looks for files again when an edit, or undo, has the document name others.
+    pub(crate) fn follow_files(&mut self) {
+        let (Some(project), Some(missing)) = (&self.project, &mut self.missing) else { return };
+        if missing.revision == project.revision() {
+            return;
+        }
+        missing.revision = project.revision();
+        if media::named(project.value()) != missing.named {
+            self.look_for_missing();
+        }
     }
 
     /// Takes over the unsaved work at `index` of the list.
@@ -166,7 +182,10 @@ impl State {
             }
             Err(error) => self.toasts.add(Kind::Error, format!("the unsaved work cannot be used: {error}")),
         }
-        self.modal = None;
+        // Unless the work opened a dialog of its own.
+        if self.modal == Some(Modal::Recover) {
+            self.modal = None;
+        }
     }
 
     /// Begins a project with a sample picture.
@@ -257,11 +276,11 @@ impl State {
                 return;
             }
         };
-        for (at, name) in renamed {
-            if let Err(error) = changes::relink(project, &at, &name) {
-                self.toasts.add(Kind::Error, error.to_string());
-                return;
-            }
+        if !renamed.is_empty()
+            && let Err(error) = changes::relink(project, renamed)
+        {
+            self.toasts.add(Kind::Error, error.to_string());
+            return;
         }
         match project.save_as(&path, &self.places) {
             Ok(()) => {
@@ -300,17 +319,49 @@ impl State {
         }
     }
 
+    /// Lets the document use `path` for the missing file of a node, and what lies beside it for
+    /// other missing files of the same names.
     fn relink(&mut self, node: &str, path: &Path) {
         let Some(project) = &self.project else { return };
-        let named = media::named(project.value()).into_iter().find(|named| named.node == node);
-        let Some(named) = named else { return };
-        match import(&project.folder(), path) {
-            Ok(name) => {
-                self.edit(|project| changes::relink(project, &named.at, &name));
-                self.pictures.forget();
-                self.look_for_missing();
+        let folder = project.folder();
+        let all = media::named(project.value());
+        let Some(wanted) = all.iter().find(|named| named.node == node).cloned() else { return };
+        let gone = self.missing.as_ref().map(|missing| missing.gone.clone()).unwrap_or_default();
+        let beside = path.parent().unwrap_or(path);
+        let mut found = vec![];
+        for named in all {
+            let lost = named.node == node || gone.iter().any(|(gone, _)| *gone == named);
+            let file = if named.name == wanted.name {
+                path.to_path_buf()
+            } else {
+                Path::new(&named.name).file_name().map(|name| beside.join(name)).unwrap_or_default()
+            };
+            if !lost || !file.is_file() {
+                continue;
             }
-            Err(error) => self.toasts.add(Kind::Error, error.to_string()),
+            match import(&folder, &file) {
+                Ok(name) => found.push((named.at, name)),
+                Err(error) => self.toasts.add(Kind::Error, error.to_string()),
+            }
+        }
+        let count = found.len();
+        if count == 0 {
+            let why = format!("{} is not a file that can be used", path.display());
+            self.toasts.add(Kind::Error, why);
+            return;
+        }
+        self.edit(|project| changes::relink(project, found));
+        self.pictures.forget();
+        self.look_for_missing();
+        let left = self.missing.as_ref().map_or(0, |missing| missing.gone.len());
+        let files =
+            if count == 1 { "1 file was found".to_owned() } else { format!("{count} files were found") };
+        match left {
+            0 => self.toasts.add(Kind::Done, files),
+            left => {
+                self.toasts.add(Kind::Info, format!("{files}, {left} still missing"));
+                self.modal = Some(Modal::Missing);
+            }
         }
     }
 }

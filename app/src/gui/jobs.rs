@@ -3,20 +3,24 @@
 use std::path::{Path, PathBuf};
 
 use kinora_pipeline::store::cache::Cache;
+use kinora_pipeline::workflow::Clip;
 use serde_json::json;
 
 use super::layout::Pane;
-use super::model::changes;
 use super::model::patch::place;
 use super::model::places::unix_now;
 use super::model::project::Place;
 use super::model::queue::{Ending, Job, Order, Phase, Purpose};
 use super::model::takes::{self, Take};
+use super::model::{changes, film, media};
 use super::overlays::modal::Modal;
 use super::overlays::toasts::Kind;
 use super::state::State;
 use super::tasks::player::Film;
-use super::tasks::runner::News;
+use super::tasks::runner::{Live, News};
+
+/// The greatest seed that every reader of JSON keeps exactly.
+const LAST_SEED: u64 = (1 << 53) - 1;
 
 impl State {
     /// Makes the clip of the chosen shot.
@@ -27,7 +31,65 @@ impl State {
         let (folder, document) = (project.folder(), project.value().clone());
         let (title, purpose) = (item.name.clone(), Purpose::Take { shot: shot.node.clone() });
         let order = Order { title: &title, purpose, document, folder: &folder, out: None, force: false };
-        self.runner.change(|queue| queue.add(order));
+        let id = self.runner.change(|queue| queue.add(order));
+        self.monitor.watch(id);
+    }
+
+    /// Makes the clip of the chosen shot once more with a seed it was not made with yet.
+    pub(crate) fn retake(&mut self) {
+        let Some(shot) = self.item().and_then(|item| item.shot.as_ref()) else { return };
+        let made = self.takes();
+        let used = made.iter().filter_map(|take| take.summary(&shot.node).1).chain([shot.spec.seed]);
+        let seed = used.max().unwrap_or(0).saturating_add(1).min(LAST_SEED);
+        let id = self.choice.item.clone();
+        if self.edit(|project| changes::set_shot(project, &id, "seed", Some(json!(seed)))).is_some() {
+            self.animate();
+        }
+    }
+
+    /// The latest take of the chosen shot whose frames are there.
+    pub(crate) fn last_take(&self) -> Option<Take> {
+        self.takes().into_iter().find(|take| self.has_frames(take))
+    }
+
+    /// Begins a new shot with the last frame of the chosen one.
+    pub(crate) fn extend(&mut self) {
+        let Some(item) = self.item().cloned() else { return };
+        let (Some(shot), Some(project), Some(take)) = (&item.shot, &self.project, self.last_take()) else {
+            return;
+        };
+        let folder = project.folder();
+        let frame = || -> Result<String, String> {
+            let cache = Cache::open(&self.places.cache).map_err(|error| error.to_string())?;
+            let clip = take.cache_key().and_then(|key| Clip::open(&cache, &key));
+            let clip = clip.ok_or("the frames of this take are gone; render it again")?;
+            let last = clip.frame(clip.frames() - 1).map_err(|error| error.to_string())?;
+            let name = format!("{}-continued.png", item.picture);
+            media::import_picture(&folder, &name, &last).map_err(|error| error.to_string())
+        };
+        let name = match frame() {
+            Ok(name) => name,
+            Err(why) => {
+                self.toasts.add(Kind::Error, why);
+                return;
+            }
+        };
+        let added = self.edit(|project| changes::add_continuation(project, &name, &shot.node));
+        if let Some(id) = added {
+            self.choose(&id);
+            self.show_pane = Some(Pane::Canvas);
+            self.toasts.add(Kind::Info, "click on what should go on moving");
+        }
+    }
+
+    /// The job whose clip the program monitor shows while it is made: one that was asked for, or
+    /// that of a shot there is no clip of yet.
+    pub(crate) fn made_now(&self) -> Option<Live> {
+        let live = self.runner.look(|_, live| live.cloned())?;
+        let shown = self.item().and_then(|item| item.shot.as_ref()).map(|shot| &shot.node);
+        let own = matches!(&live.purpose, Purpose::Take { shot } if Some(shot) == shown);
+        let watched = self.monitor.making == Some(live.id) || (own && !self.can_play());
+        watched.then_some(live)
     }
 
     /// Takes a waiting job out of the line and brings what it would have made into the inspector, as
@@ -69,6 +131,24 @@ impl State {
         };
         let dest = self.export_place(&output.path);
         self.modal = Some(Modal::Export { node: output.node, dest });
+    }
+
+    /// Asks where the whole timeline goes, as one file.
+    pub(crate) fn export_timeline(&mut self) {
+        self.close_gesture();
+        let Some(mut timeline) = self.timeline().cloned() else { return };
+        // Only a file knows its rate, and its frames are told apart by it.
+        for clip in timeline.tracks.iter_mut().flat_map(|track| &mut track.clips) {
+            if clip.fps.is_none() {
+                clip.fps = self.file_rate(&clip.node);
+            }
+        }
+        let fps = self.timeline_fps();
+        let Some(node) = self.edit(|project| film::make(project, &timeline, fps)) else { return };
+        let output = self.project.as_ref().and_then(|project| film::output_of(project.document()));
+        let Some(output) = output else { return };
+        let dest = self.export_place(&output.path);
+        self.modal = Some(Modal::Export { node, dest });
     }
 
     /// Where a file of the project goes: beside a saved project, among the person's videos else.
@@ -136,7 +216,7 @@ impl State {
                 let film = Film::Take(key);
                 self.player.forget(&film);
                 let shown = self.item().and_then(|item| item.shot.as_ref()).is_some_and(|s| s.node == *shot);
-                if shown {
+                if shown || self.monitor.making == Some(news.job.id) {
                     self.monitor.load(Some(film), true);
                     self.show_pane = Some(Pane::Program);
                 }

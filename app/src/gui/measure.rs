@@ -1,12 +1,16 @@
 //! `kinora open FILE --measure SECONDS`: how soon the window is there, and how evenly it draws while
 //! a clip is rendered. Prints JSON and closes.
+//!
+//! Where there is no display the same frames are made without one ([`without_screen`]): what is timed
+//! then is all that the window's thread does up to the triangles, and no drawing of them.
 
 use std::time::{Duration, Instant};
 
-use eframe::egui::{Context, ViewportCommand};
+use eframe::egui::{Context, Pos2, RawInput, Rect, Vec2, ViewportCommand, vec2};
 use serde_json::{Value, json};
 use sysinfo::{ProcessRefreshKind, ProcessesToUpdate, System};
 
+use super::app::App;
 use super::command::Command;
 use super::state::State;
 use super::tasks::pictures::Loading;
@@ -31,6 +35,10 @@ pub(crate) struct Measure {
     frames: Vec<f64>,
     /// Milliseconds of work a frame.
     work: Vec<f64>,
+    /// Bytes of pictures a frame that went to the graphics card.
+    uploads: Vec<f64>,
+    /// Whether the frames are made without a screen.
+    screenless: bool,
     finished: bool,
 }
 
@@ -48,6 +56,8 @@ impl Measure {
             last: None,
             frames: vec![],
             work: vec![],
+            uploads: vec![],
+            screenless: false,
             finished: false,
         }
     }
@@ -113,8 +123,55 @@ impl Measure {
             "frames_per_second": if total > 0.0 { count as f64 / total * 1e3 } else { 0.0 },
             "frame_milliseconds": quantiles(&self.frames),
             "work_milliseconds": quantiles(&self.work),
+            "uploaded_bytes": quantiles(&self.uploads),
+            "screen": !self.screenless,
             "histogram": histogram(&self.frames),
         })
+    }
+}
+
+/// A screen as large as the window usually is.
+const SCREEN: Vec2 = vec2(1440.0, 900.0);
+/// Frames a second that are tried for.
+const WANTED: f64 = 60.0;
+
+/// Makes frames of `app` without a screen until its measurement is finished. A frame takes as long
+/// as there is work for it: input, panels, and cutting everything into triangles.
+pub(crate) fn without_screen(ctx: &Context, app: &mut App) {
+    if let Some(measure) = &mut app.measure {
+        measure.screenless = true;
+    }
+    let begun = Instant::now();
+    while app.measure.as_ref().is_some_and(|measure| !measure.finished) {
+        let frame = Instant::now();
+        let input = RawInput {
+            screen_rect: Some(Rect::from_min_size(Pos2::ZERO, SCREEN)),
+            time: Some(begun.elapsed().as_secs_f64()),
+            focused: true,
+            ..RawInput::default()
+        };
+        app.tick(ctx);
+        let mut output = ctx.run_ui(input, |ui| app.draw(ui));
+        let uploaded: usize = output
+            .textures_delta
+            .set
+            .values()
+            .flatten()
+            .map(|delta| delta.image.width() * delta.image.height() * delta.image.bytes_per_pixel())
+            .sum();
+        // There is no card to bring them to.
+        output.textures_delta.clear();
+        let triangles = ctx.tessellate(std::mem::take(&mut output.shapes), output.pixels_per_point);
+        let worked = frame.elapsed();
+        drop(triangles);
+        let App { state, measure, .. } = app;
+        if let Some(measure) = measure {
+            measure.frame(ctx, state, worked);
+            if measure.frames.len() > measure.uploads.len() {
+                measure.uploads.push(uploaded as f64);
+            }
+        }
+        std::thread::sleep(Duration::from_secs_f64(1.0 / WANTED).saturating_sub(frame.elapsed()));
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod changes;
 pub(crate) mod edit;
+pub(crate) mod film;
 pub(crate) mod history;
 pub(crate) mod journal;
 pub(crate) mod keys;

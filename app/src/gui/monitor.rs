@@ -20,6 +20,8 @@ pub(crate) struct Monitor {
     pub(crate) position: f64,
     /// Seconds of clip per second; 0 while it stands.
     pub(crate) speed: f64,
+    /// The job whose clip is shown while it is made.
+    pub(crate) making: Option<u64>,
     /// The frame drawn last, kept until the next one is decoded.
     pub(crate) drawn: Option<(Film, usize)>,
     /// Whether the last frame of the clip is shown and play begins anew from the start.
@@ -35,6 +37,7 @@ impl Default for Monitor {
             wipe: 0.5,
             position: 0.0,
             speed: 0.0,
+            making: None,
             drawn: None,
             at_end: false,
         }
@@ -58,10 +61,17 @@ impl Monitor {
 
     /// Shows the timeline where it was last.
     pub(crate) fn enter_sequence(&mut self) {
+        self.making = None;
         if !self.sequence {
             self.pause();
             (self.sequence, self.other, self.at_end) = (true, None, false);
         }
+    }
+
+    /// Shows the clip of a job while it is made.
+    pub(crate) fn watch(&mut self, job: u64) {
+        self.pause();
+        (self.sequence, self.other, self.making) = (false, None, Some(job));
     }
 
     /// Whether it plays.
@@ -71,6 +81,7 @@ impl Monitor {
 
     /// Space.
     pub(crate) fn toggle(&mut self) {
+        self.making = None;
         if self.is_playing() {
             self.speed = 0.0;
             return;
@@ -87,7 +98,7 @@ impl Monitor {
         let sign = if forward { 1.0 } else { -1.0 };
         let along = self.speed * sign > 0.0;
         self.speed = if along { (self.speed * 2.0).clamp(-FASTEST, FASTEST) } else { sign };
-        self.at_end = false;
+        (self.making, self.at_end) = (None, false);
     }
 
     /// K.
@@ -98,7 +109,7 @@ impl Monitor {
     /// Goes to a frame and stands there.
     pub(crate) fn go_to(&mut self, info: &FilmInfo, frame: usize) {
         self.speed = 0.0;
-        self.at_end = false;
+        (self.making, self.at_end) = (None, false);
         self.position = frame.min(info.frames - 1) as f64 / info.fps;
     }
 

@@ -3,6 +3,7 @@
 pub(crate) mod canvas;
 pub(crate) mod inspector;
 pub(crate) mod jobs;
+pub(crate) mod making;
 pub(crate) mod media;
 pub(crate) mod models;
 pub(crate) mod program;

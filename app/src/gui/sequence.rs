@@ -19,6 +19,9 @@ use super::tasks::player::{Film, FilmInfo};
 /// Frames per second where no shot says.
 const USUAL_FPS: f64 = 24.0;
 
+/// Seconds of a new fade.
+const USUAL_FADE: f64 = 0.5;
+
 /// Which panel the keys that change things are meant for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Focus {
@@ -36,6 +39,10 @@ pub(crate) enum Drag {
     Playhead,
     /// A clip, held so many seconds after its start.
     Clip { at: At, grab: f64, begun: Timeline },
+    /// What a clip shows, held at a moment of the timeline.
+    Slip { at: At, held: f64, begun: Timeline },
+    /// The fade of an end of a clip.
+    Fade { at: At, edge: Edge, begun: Timeline },
     /// An end of a clip.
     Trim { at: At, edge: Edge, begun: Timeline },
     /// The chosen keys of a region, held at a moment of the shot and a value, in the lane that
@@ -92,8 +99,6 @@ pub(crate) enum Seen {
     Frame(Film, usize),
     /// The photograph of a shot that was not made yet.
     Still(String),
-    /// Nothing.
-    Black,
 }
 
 impl State {
@@ -102,7 +107,8 @@ impl State {
         self.project.as_ref().map(|project| project.timeline())
     }
 
-    /// Frames per second of the timeline: the finest of its shots.
+    /// Frames per second of the timeline: the finest of its shots, or of its files where there are
+    /// no shots.
     pub(crate) fn timeline_fps(&self) -> f64 {
         let Some(project) = &self.project else { return USUAL_FPS };
         let shots = project.timeline().clips().filter_map(|(_, clip)| {
@@ -112,6 +118,8 @@ impl State {
             }
         });
         let finest = shots.fold(0.0, f64::max);
+        let files = project.timeline().clips().filter_map(|(_, clip)| clip.fps);
+        let finest = if finest > 0.0 { finest } else { files.fold(0.0, f64::max) };
         if finest >= 1.0 { finest.min(240.0) } else { USUAL_FPS }
     }
 
@@ -140,12 +148,16 @@ impl State {
         if self.monitor.sequence { self.timeline_info().is_some() } else { self.monitor.film.is_some() }
     }
 
-    /// What the timeline shows at a moment.
-    pub(crate) fn seen(&mut self, t: f64) -> Seen {
-        let Some(clip) = self.timeline().and_then(|timeline| timeline.seen(t)).map(|(_, clip)| clip.clone())
-        else {
-            return Seen::Black;
-        };
+    /// What the timeline shows at a moment, the lowest first, with how much of it is seen.
+    pub(crate) fn seen(&mut self, t: f64) -> Vec<(Seen, f32)> {
+        let fps = self.timeline_fps();
+        let layers = self.timeline().map(|timeline| timeline.layers(t, fps)).unwrap_or_default();
+        let layers: Vec<(Placed, f32)> =
+            layers.into_iter().map(|(clip, opacity)| (clip.clone(), opacity as f32)).collect();
+        layers.into_iter().map(|(clip, opacity)| (self.seen_of(clip, t), opacity)).collect()
+    }
+
+    fn seen_of(&mut self, clip: Placed, t: f64) -> Seen {
         match self.film_of(&clip.node) {
             Some(film) => {
                 let index = match self.player.film(&film) {
@@ -213,6 +225,14 @@ impl State {
         match film.and_then(|film| self.player.film(&film)) {
             Some(Ok(info)) => info.seconds(),
             _ => f64::INFINITY,
+        }
+    }
+
+    /// Frames per second of the file of a node, as far as that is known.
+    pub(crate) fn file_rate(&mut self, node: &str) -> Option<f64> {
+        match self.film_of(node)? {
+            film @ Film::File(_) => self.player.film(&film)?.ok().map(|info| info.fps),
+            Film::Take(_) => None,
         }
     }
 
@@ -325,6 +345,36 @@ impl State {
         self.arrange(label, |timeline| timeline.trim(at, edge, t, longest, frame));
     }
 
+    /// The clip a command is for that works on the chosen one, unless its track is locked.
+    pub(crate) fn chosen_clip(&self) -> Option<(At, &Placed)> {
+        let (at, timeline) = (self.sequence.chosen?, self.timeline()?);
+        timeline.clip(at).filter(|_| !timeline.is_locked(at.0)).map(|clip| (at, clip))
+    }
+
+    /// Lets the chosen clip show what comes one frame later in its shot, or one frame earlier.
+    pub(crate) fn slip_clip(&mut self, later: bool) {
+        let Some((at, clip)) = self.chosen_clip() else { return };
+        let node = clip.node.clone();
+        let (longest, frame) = (self.longest(&node), 1.0 / self.timeline_fps());
+        let Some(mut timeline) = self.timeline().cloned() else { return };
+        timeline.slip(at, if later { frame } else { -frame }, longest);
+        if self.timeline() == Some(&timeline) {
+            let end = if later { "end" } else { "start" };
+            self.toasts.add(Kind::Info, format!("the {end} of the shot is seen already"));
+            return;
+        }
+        self.edit(|project| timeline.write(project, "Slip clip", None));
+    }
+
+    /// Gives an end of the chosen clip a fade of half a second, or takes it away.
+    pub(crate) fn fade_clip(&mut self, edge: Edge) {
+        let Some((at, clip)) = self.chosen_clip() else { return };
+        let now = if edge == Edge::Start { clip.fade_in } else { clip.fade_out };
+        let seconds = if now > 0.0 { 0.0 } else { USUAL_FADE.min(clip.length() / 2.0) };
+        let label = if edge == Edge::Start { "Fade in" } else { "Fade out" };
+        self.arrange(label, |timeline| timeline.fade(at, edge, seconds));
+    }
+
     /// Takes the chosen keys or the chosen clip away; says whether there was one.
     pub(crate) fn remove_from_timeline(&mut self, ripple: bool) -> bool {
         if let Some((region, chosen)) = self.sequence.keys.take().filter(|_| !ripple) {
@@ -356,7 +406,8 @@ impl State {
     pub(crate) fn add_to_timeline(&mut self) {
         let Some(node) = self.placeable() else { return };
         let length = Some(self.longest(&node)).filter(|length| length.is_finite());
-        match self.arrange("Add to timeline", |timeline| timeline.append(&node, length)) {
+        let fps = self.file_rate(&node);
+        match self.arrange("Add to timeline", |timeline| timeline.append(&node, length, fps)) {
             Some(Some(at)) => (self.sequence.chosen, self.sequence.keys) = (Some(at), None),
             Some(None) => self.toasts.add(Kind::Info, "every track is locked"),
             None => {}

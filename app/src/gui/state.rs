@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use eframe::egui::{Color32, ColorImage, Context, TextureHandle, TextureId, TextureOptions};
@@ -10,6 +10,7 @@ use eframe::egui::{Color32, ColorImage, Context, TextureHandle, TextureId, Textu
 use super::command::Command;
 use super::model::changes::Click;
 use super::model::journal::{Orphan, orphans};
+use super::model::media::Named;
 use super::model::places::Places;
 use super::model::project::Project;
 use super::model::queue::{Phase, Queue};
@@ -110,10 +111,22 @@ impl Default for Canvas {
     }
 }
 
+/// Which files of a document are not there.
+#[derive(Debug, Default)]
+pub(crate) struct Missing {
+    /// The revision of the document that was looked at.
+    pub(crate) revision: u64,
+    /// Every file it names.
+    pub(crate) named: Vec<Named>,
+    /// Those that are not there, with the reason.
+    pub(crate) gone: Vec<(Named, String)>,
+}
+
 /// Pictures on the graphics card.
 #[derive(Default)]
 pub(crate) struct Textures {
-    slots: HashMap<String, (TextureHandle, usize, u64)>,
+    // Weak, so that no other image can come to lie where one lay that is on the card.
+    slots: HashMap<String, (TextureHandle, Weak<ColorImage>, u64)>,
     frame: u64,
 }
 
@@ -126,19 +139,18 @@ impl std::fmt::Debug for Textures {
 impl Textures {
     /// The texture of an image; uploaded when the slot held another one.
     pub(crate) fn get(&mut self, ctx: &Context, slot: &str, image: &Arc<ColorImage>) -> TextureId {
-        let name = Arc::as_ptr(image) as usize;
         let frame = self.frame;
         if let Some((handle, shown, used)) = self.slots.get_mut(slot) {
             *used = frame;
-            if *shown != name {
+            if shown.as_ptr() != Arc::as_ptr(image) {
                 handle.set(fitting(ctx, image), options());
-                *shown = name;
+                *shown = Arc::downgrade(image);
             }
             return handle.id();
         }
         let handle = ctx.load_texture(slot, fitting(ctx, image), options());
         let id = handle.id();
-        self.slots.insert(slot.to_owned(), (handle, name, frame));
+        self.slots.insert(slot.to_owned(), (handle, Arc::downgrade(image), frame));
         id
     }
 
@@ -213,8 +225,8 @@ pub(crate) struct State {
     pub(crate) typed: Option<(String, usize, String)>,
     /// Whether the window may close.
     pub(crate) leaving: bool,
-    /// Files the document names that are not there, for one revision of it.
-    pub(crate) missing: Option<(u64, Vec<(super::model::media::Named, String)>)>,
+    /// Files the document names that are not there.
+    pub(crate) missing: Option<Missing>,
     settings_changed: Option<Instant>,
     flushed: Instant,
 }
@@ -296,6 +308,7 @@ impl State {
         }
         self.keep_choice();
         self.follow_monitor();
+        self.follow_files();
         if self.flushed.elapsed() > Duration::from_secs(5) {
             self.flushed = Instant::now();
             if let Some(project) = &self.project {
@@ -507,11 +520,22 @@ impl State {
 
     /// A motion to begin with, so that one click is enough to see something move.
     fn suggested_prompt(&self, item: &Item) -> String {
+        if let Some(prompt) = self.continued_prompt(item) {
+            return prompt;
+        }
         let known = super::samples::SAMPLES.iter().find(|sample| match &item.source {
             super::model::scene::Source::Image { path } => path.ends_with(sample.file),
             _ => false,
         });
         known.map_or("drift to the left", |sample| sample.prompt).to_owned()
+    }
+
+    /// What was said of the shot with whose last frame a picture begins.
+    fn continued_prompt(&self, item: &Item) -> Option<String> {
+        let project = self.project.as_ref()?;
+        let ui = project.document().node(&item.picture)?.ui.as_ref()?;
+        let before = project.scene().item(ui.get("continues")?.as_str()?)?;
+        Some(before.regions().first()?.prompt.clone())
     }
 
     /// A sample as the first screen shows it.

@@ -4,10 +4,12 @@ pub(crate) mod dialogs;
 pub(crate) mod forecast;
 pub(crate) mod images;
 pub(crate) mod masks;
+pub(crate) mod moving;
 pub(crate) mod opener;
 pub(crate) mod pictures;
 pub(crate) mod player;
 pub(crate) mod runner;
+pub(crate) mod share;
 pub(crate) mod waves;
 pub(crate) mod worker;
 

@@ -1,11 +1,12 @@
 //! The window driven as a person would drive it: by the names of what is on the screen.
 
 mod crash;
+mod film;
 mod flow;
 mod jobs;
 mod monkey;
 mod opening;
 mod shell;
 mod snapshots;
-mod support;
+pub(crate) mod support;
 mod timeline;

@@ -14,6 +14,7 @@ pub mod guide;
 mod magnitude;
 pub mod motions;
 mod open;
+mod preview;
 pub mod public;
 mod scenery;
 

@@ -11,6 +11,7 @@ mod strip;
 mod video_frame;
 mod video_load;
 mod video_save;
+mod video_sequence;
 
 pub use animate_click::{AnimateClick, RegionSpec};
 pub use image_load::ImageLoad;
@@ -23,6 +24,7 @@ pub use strip::Strip;
 pub use video_frame::VideoFrame;
 pub use video_load::VideoLoad;
 pub use video_save::{SaveCodec, VideoSave};
+pub use video_sequence::{Fit, MOMENT, SequenceClip, VideoSequence, opacity, sequence_frames};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Serialize;
@@ -237,6 +239,7 @@ ops! {
     MaskImport = "mask.import",
     MaskCombine = "mask.combine",
     AnimateClick = "animate.click",
+    VideoSequence = "video.sequence",
     VideoSave = "video.save",
     SequenceSave = "sequence.save",
     Strip = "strip",

@@ -42,11 +42,23 @@ pub struct Written {
     pub pixels: String,
 }
 
-/// Frames on disk with their rate; only the frame asked for is in memory.
+/// Frames with their rate, on disk or put together on demand; only the frame asked for is in memory.
 #[derive(Debug, Clone)]
 pub struct Clip {
-    entry: Arc<Entry>,
+    frames: Arc<dyn Frames>,
     meta: ClipMeta,
+}
+
+/// Where the frames of a clip come from.
+pub(super) trait Frames: std::fmt::Debug + Send + Sync {
+    /// One frame; `index` from 0 to below the clip's count.
+    fn frame(&self, index: usize) -> Result<Picture, RunError>;
+}
+
+impl Frames for Entry {
+    fn frame(&self, index: usize) -> Result<Picture, RunError> {
+        Ok(read_picture(&self.path().join(frame_name(index)), &ImageLimits::default())?)
+    }
 }
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -83,6 +95,16 @@ impl Clip {
         }
     }
 
+    /// A clip whose frames are put together when they are asked for.
+    pub(super) fn composed(
+        frames: Arc<dyn Frames>,
+        (width, height): (u32, u32),
+        count: usize,
+        fps: (u32, u32),
+    ) -> Self {
+        Self { frames, meta: ClipMeta { width, height, frames: count.max(1), fps } }
+    }
+
     /// Width of every frame in pixels.
     pub fn width(&self) -> u32 {
         self.meta.width
@@ -105,8 +127,16 @@ impl Clip {
 
     /// Reads one frame; `index` from 0 to below [`Self::frames`].
     pub fn frame(&self, index: usize) -> Result<Picture, RunError> {
-        Ok(read_picture(&self.entry.path().join(frame_name(index)), &ImageLimits::default())?)
+        self.frames.frame(index)
     }
+}
+
+/// The frame of `count` at `fps` that is seen at a moment of a clip, in seconds.
+pub fn frame_at(seconds: f64, fps: f64, count: usize) -> usize {
+    // A hair forward, so that a moment computed from a frame, and kept to a hundredth of a
+    // millisecond, gives that frame.
+    let frame = (seconds.max(0.0) * fps + 2.5e-3) as usize;
+    frame.min(count.saturating_sub(1))
 }
 
 /// Receives the frames of a clip into the cache.
@@ -150,7 +180,7 @@ impl ClipWriter {
         };
         let meta = ClipMeta { width, height, frames: self.frames, fps: self.fps };
         write_meta(&self.draft, &Meta::Clip(meta))?;
-        Ok(Value::Clip(Clip { entry: self.draft.commit()?, meta }))
+        Ok(Value::Clip(Clip { frames: self.draft.commit()?, meta }))
     }
 }
 
@@ -248,7 +278,10 @@ impl Value {
                 let alpha = values.iter().map(|value| f32::from_le_bytes(*value)).collect();
                 rest.is_empty().then(|| Mask::new(width, height, alpha).ok())?.map(Self::mask)
             }
-            Meta::Clip(meta) => Some(Self::Clip(Clip { entry: Arc::clone(entry), meta })),
+            Meta::Clip(meta) => {
+                let frames: Arc<dyn Frames> = Arc::<Entry>::clone(entry);
+                Some(Self::Clip(Clip { frames, meta }))
+            }
         }
     }
 }

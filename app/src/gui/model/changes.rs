@@ -5,7 +5,7 @@ use kinora_pipeline::workflow::ops::Candidate;
 use serde_json::{Value, json};
 
 use super::edit::Edit;
-use super::patch::{Path, Step, place};
+use super::patch::{Path, place};
 use super::project::{EditError, Project};
 use super::scene::{Item, Region, Scene, Shape, Shot};
 
@@ -47,7 +47,7 @@ fn field(node: &str, name: &str) -> Path {
 }
 
 /// A node name that is free, made of `wish`.
-fn free_name(edit: &Edit, wish: &str) -> String {
+pub(super) fn free_name(edit: &Edit, wish: &str) -> String {
     let mut base: String = wish
         .chars()
         .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' })
@@ -136,6 +136,15 @@ pub(crate) fn add_item(project: &mut Project, item: NewItem<'_>) -> Result<Strin
     project.edit(label, None, |edit| put_item(edit, item))
 }
 
+/// Adds a picture with which a shot goes on. Returns its id.
+pub(crate) fn add_continuation(project: &mut Project, path: &str, shot: &str) -> Result<String, EditError> {
+    project.edit("Extend shot", None, |edit| {
+        let id = put_item(edit, NewItem::Picture(path))?;
+        edit.set(place!["nodes", id.as_str(), "ui", "continues"], shot)?;
+        Ok(id)
+    })
+}
+
 fn shown_name(stem: &str) -> String {
     super::scene::title(stem).chars().filter(|c| !c.is_control()).take(60).collect()
 }
@@ -211,7 +220,7 @@ pub(crate) fn add_region(
 }
 
 /// A file name in `out/` that no node writes yet.
-fn free_output(edit: &Edit, wish: &str) -> String {
+pub(super) fn free_output(edit: &Edit, wish: &str) -> String {
     let nodes = edit.value().get("nodes").and_then(Value::as_object);
     let taken = |path: &str| {
         nodes.into_iter().flatten().any(|(_, node)| node.get("path").and_then(Value::as_str) == Some(path))
@@ -338,18 +347,25 @@ pub(crate) fn remove_region(project: &mut Project, item: &str, index: usize) -> 
             for output in &shot.outputs {
                 edit.remove(node(&output.node))?;
             }
-            if links_to(edit.value(), &shot.node) > 0 {
+            if uses(edit, &shot.node) > 0 {
                 return Err(refused("another node uses this shot's clip; it needs at least one region"));
             }
             edit.remove(node(&shot.node))?;
         } else {
             edit.remove(place!["nodes", shot.node.as_str(), "regions", index])?;
         }
-        if links_to(edit.value(), &region.mask) == 0 {
+        if uses(edit, &region.mask) == 0 {
             edit.remove(node(&region.mask))?;
         }
         Ok(())
     })
+}
+
+/// How many links lead to a node, apart from those of the film, which follows the timeline.
+fn uses(edit: &Edit, node: &str) -> usize {
+    let all = links_to(edit.value(), node);
+    let film = super::film::film_of(edit.value()).and_then(|film| edit.value().get("nodes")?.get(film));
+    all - film.map_or(0, |film| links_to(film, node))
 }
 
 /// How many links lead to a node.
@@ -529,7 +545,7 @@ pub(crate) fn remove_item(project: &mut Project, item: &str) -> Result<(), EditE
             gone.push(video.clone());
         }
         for name in gone {
-            if links_to(edit.value(), &name) == 0 {
+            if uses(edit, &name) == 0 {
                 edit.remove(node(&name))?;
             } else if item.shot.as_ref().is_some_and(|shot| shot.node == name) {
                 return Err(refused("another node uses this shot's clip"));
@@ -539,10 +555,15 @@ pub(crate) fn remove_item(project: &mut Project, item: &str) -> Result<(), EditE
     })
 }
 
-/// Names another file for a node that reads one.
-pub(crate) fn relink(project: &mut Project, at: &[Step], name: &str) -> Result<(), EditError> {
-    let at = at.to_vec();
-    project.edit("Find missing file", None, |edit| Ok(edit.set(at, name)?))
+/// Names other files where the document reads some, as one edit.
+pub(crate) fn relink(project: &mut Project, found: Vec<(Path, String)>) -> Result<(), EditError> {
+    let label = if found.len() == 1 { "Find missing file" } else { "Find missing files" };
+    project.edit(label, None, |edit| {
+        for (at, name) in found {
+            edit.set(at, name)?;
+        }
+        Ok(())
+    })
 }
 
 #[cfg(test)]

@@ -136,14 +136,16 @@ pub(crate) struct Named {
     pub(crate) name: String,
 }
 
-/// Every file the document reads.
+/// Every file the document reads, once: the parts of files in the film follow their clips.
 pub(crate) fn named(value: &Value) -> Vec<Named> {
     let nodes = value.get("nodes").and_then(Value::as_object);
     let reads = |op: &str| matches!(op, "image.load" | "video.load" | "mask.import");
     nodes
         .into_iter()
         .flatten()
-        .filter(|(_, node)| node.get("op").and_then(Value::as_str).is_some_and(reads))
+        .filter(|(name, node)| {
+            node.get("op").and_then(Value::as_str).is_some_and(reads) && !super::film::is_derived(value, name)
+        })
         .filter_map(|(node, fields)| {
             let name = fields.get("path")?.as_str()?.to_owned();
             Some(Named { at: place!["nodes", node.as_str(), "path"], node: node.clone(), name })

@@ -270,6 +270,7 @@ impl Project {
     ) -> Result<T, EditError> {
         let mut edit = Edit::new(&self.value);
         let answer = build(&mut edit)?;
+        super::film::refresh(&mut edit)?;
         let (value, transaction) = edit.finish(label, merge.map(str::to_owned));
         if transaction.is_nothing() {
             return Ok(answer);

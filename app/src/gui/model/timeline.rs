@@ -4,7 +4,7 @@
 //! track. Everything here is a value: read, changed, written back as one edit of the history.
 
 use kinora_pipeline::workflow::Document;
-use kinora_pipeline::workflow::ops::Op;
+use kinora_pipeline::workflow::ops::{MOMENT, Op, opacity};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -19,7 +19,7 @@ const MAX_CLIPS: usize = 1000;
 /// The latest moment, in seconds.
 const LATEST: f64 = 24.0 * 3600.0;
 /// Seconds below which two moments are one.
-pub(crate) const HAIR: f64 = 1e-4;
+pub(crate) const HAIR: f64 = MOMENT;
 /// Seconds a file gets whose length is not known yet.
 const UNKNOWN: f64 = 5.0;
 
@@ -34,9 +34,40 @@ pub(crate) struct Placed {
     pub(crate) from: f64,
     /// The second of the shot where it ends.
     pub(crate) to: f64,
+    /// Seconds over which it appears from what lies under it.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub(crate) fade_in: f64,
+    /// Seconds over which it gives way to what lies under it.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub(crate) fade_out: f64,
+    /// Frames per second of a file, as far as known: its frames are told apart by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) fps: Option<f64>,
+}
+
+fn is_nothing(seconds: &f64) -> bool {
+    *seconds == 0.0
 }
 
 impl Placed {
+    /// A stretch of a node's clip, without fades.
+    pub(crate) fn new(node: &str, at: f64, from: f64, to: f64) -> Self {
+        Self { node: node.to_owned(), at, from, to, fade_in: 0.0, fade_out: 0.0, fps: None }
+    }
+
+    /// How much of it is seen at a moment of the timeline, 0..1.
+    pub(crate) fn opacity(&self, t: f64, fps: f64) -> f64 {
+        opacity(t, (self.at, self.end()), (self.fade_in, self.fade_out), fps)
+    }
+
+    /// Keeps its fades within its length.
+    fn settle(&mut self) {
+        let length = self.length().max(0.0);
+        let sane = |fade: f64| if fade.is_finite() { kept(fade.clamp(0.0, length.min(60.0))) } else { 0.0 };
+        (self.fade_in, self.fade_out) = (sane(self.fade_in), sane(self.fade_out));
+        self.fps = self.fps.filter(|fps| fps.is_finite() && (0.5..=240.0).contains(fps));
+    }
+
     /// How long it is, in seconds.
     pub(crate) fn length(&self) -> f64 {
         self.to - self.from
@@ -105,7 +136,7 @@ fn can_be_placed(document: &Document, node: &str) -> bool {
 }
 
 /// A moment as the document keeps it.
-fn kept(seconds: f64) -> f64 {
+pub(super) fn kept(seconds: f64) -> f64 {
     (seconds.clamp(0.0, LATEST) * 1e5).round() / 1e5
 }
 
@@ -126,7 +157,7 @@ impl Timeline {
         let mut at = 0.0;
         for name in document.nodes().keys() {
             if let Some(length) = source_length(document, name) {
-                clips.push(Placed { node: name.clone(), at: kept(at), from: 0.0, to: kept(length) });
+                clips.push(Placed::new(name, kept(at), 0.0, kept(length)));
                 at += length;
             }
         }
@@ -147,6 +178,7 @@ impl Timeline {
                 if clip.length() < HAIR {
                     (clip.from, clip.to) = (0.0, longest.min(UNKNOWN));
                 }
+                clip.settle();
             }
             track.settle();
         }
@@ -186,6 +218,22 @@ impl Timeline {
                 && t < clip.end() - HAIR
         });
         found.last()
+    }
+
+    /// What is seen at a moment, the lowest first, with how much of it: all that lies over the
+    /// uppermost clip that lets nothing through.
+    pub(crate) fn layers(&self, t: f64, fps: f64) -> Vec<(&Placed, f64)> {
+        let shown = self.tracks.iter().filter(|track| !track.hidden).rev().flat_map(|track| &track.clips);
+        let mut layers = vec![];
+        for clip in shown.filter(|clip| clip.at <= t + HAIR && t < clip.end() - HAIR) {
+            let opacity = clip.opacity(t, fps);
+            layers.push((clip, opacity));
+            if opacity >= 1.0 {
+                break;
+            }
+        }
+        layers.reverse();
+        layers
     }
 
     /// The first clip of a node.
@@ -262,6 +310,31 @@ impl Timeline {
                 clip.to = kept(clip.from + (t - clip.at));
             }
         }
+        clip.settle();
+    }
+
+    /// Shows another stretch of the shot in the same place: what is seen comes `by` seconds later
+    /// in the shot, as far as there is some.
+    pub(crate) fn slip(&mut self, (track, index): At, by: f64, longest: f64) {
+        let Some(clip) = self.tracks.get_mut(track).and_then(|track| track.clips.get_mut(index)) else {
+            return;
+        };
+        let length = clip.length();
+        let latest = (longest.min(LATEST) - length).max(0.0);
+        let from = kept((clip.from + by).clamp(0.0, latest.max(0.0)));
+        (clip.from, clip.to) = (from, kept(from + length));
+    }
+
+    /// Lets an end of a clip fade over so many seconds, at most its length.
+    pub(crate) fn fade(&mut self, (track, index): At, edge: Edge, seconds: f64) {
+        let Some(clip) = self.tracks.get_mut(track).and_then(|track| track.clips.get_mut(index)) else {
+            return;
+        };
+        match edge {
+            Edge::Start => clip.fade_in = seconds,
+            Edge::End => clip.fade_out = seconds,
+        }
+        clip.settle();
     }
 
     /// Cuts a clip in two at a moment inside it. Returns the place of the second part.
@@ -272,8 +345,8 @@ impl Timeline {
             return None;
         }
         let cut = kept(clip.local(t));
-        let second = Placed { node: clip.node.clone(), at: kept(t), from: cut, to: clip.to };
-        clip.to = cut;
+        let second = Placed { at: kept(t), from: cut, fade_in: 0.0, ..clip.clone() };
+        (clip.to, clip.fade_out) = (cut, 0.0);
         clips.insert(index + 1, second);
         Some((track, index + 1))
     }
@@ -293,11 +366,11 @@ impl Timeline {
     }
 
     /// Puts a node's clip at the end of the first track that is not locked.
-    pub(crate) fn append(&mut self, node: &str, length: Option<f64>) -> Option<At> {
+    pub(crate) fn append(&mut self, node: &str, length: Option<f64>, fps: Option<f64>) -> Option<At> {
         let track = self.tracks.iter().position(|track| !track.locked)?;
         let at = self.tracks.get(track)?.clips.last().map_or(0.0, Placed::end);
         let to = kept(length.unwrap_or(UNKNOWN));
-        self.insert(track, Placed { node: node.to_owned(), at: kept(at), from: 0.0, to })
+        self.insert(track, Placed { fps, ..Placed::new(node, kept(at), 0.0, to) })
     }
 
     /// Adds a track on top. None when there are as many as may be.
@@ -352,7 +425,7 @@ impl Track {
 pub(super) fn joined(edit: &mut Edit, shot: &str, length: f64) -> Result<(), EditError> {
     let Some(stored) = edit.get(&at()).cloned() else { return Ok(()) };
     let Ok(mut timeline) = serde_json::from_value::<Timeline>(stored) else { return Ok(()) };
-    if timeline.append(shot, Some(length)).is_some() {
+    if timeline.append(shot, Some(length), None).is_some() {
         edit.set(at(), timeline.value()?)?;
     }
     Ok(())

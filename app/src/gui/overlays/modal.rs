@@ -3,12 +3,10 @@
 use std::path::PathBuf;
 
 use eframe::egui::{Align, Context, Frame, Id, Layout, Margin, RichText, ScrollArea, Stroke, Ui};
-use serde_json::json;
 
 use crate::gui::command::{Group, TABLE, written};
 use crate::gui::files::After;
 use crate::gui::icons;
-use crate::gui::model::changes;
 use crate::gui::model::places::unix_now;
 use crate::gui::overlays::toasts::Kind;
 use crate::gui::state::State;
@@ -16,7 +14,7 @@ use crate::gui::tasks::dialogs::Wanted;
 use crate::gui::tasks::opener::Wish;
 use crate::gui::text::ago;
 use crate::gui::theme::{Palette, RADIUS, RADIUS_LARGE, Type, palette, space};
-use crate::gui::widgets::{Tone, button, caption, card, choice, muted, text_field};
+use crate::gui::widgets::{Tone, button, caption, card, muted, text_field};
 
 /// An open dialog.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,6 +48,8 @@ pub(crate) enum Modal {
         /// The file.
         dest: PathBuf,
     },
+    /// Files the document names that are not there.
+    Missing,
     /// Earlier versions of the document.
     Versions,
     /// What the keys do.
@@ -68,7 +68,7 @@ pub(crate) enum Modal {
 }
 
 /// What a dialog decided.
-enum Step {
+pub(super) enum Step {
     Stay(Modal),
     Close,
 }
@@ -108,13 +108,13 @@ pub(crate) fn show(ctx: &Context, state: &mut State) {
     }
 }
 
-fn title(ui: &mut Ui, text: &str) {
+pub(super) fn title(ui: &mut Ui, text: &str) {
     ui.label(RichText::new(text).font(Type::Title.font()).color(palette(ui).text));
     ui.add_space(space::XS);
 }
 
 /// The row of buttons, the main one rightmost.
-fn buttons(ui: &mut Ui, add: impl FnOnce(&mut Ui)) {
+pub(super) fn buttons(ui: &mut Ui, add: impl FnOnce(&mut Ui)) {
     ui.add_space(space::M);
     ui.allocate_ui_with_layout(
         eframe::egui::vec2(ui.available_width().max(1.0), 28.0),
@@ -131,7 +131,8 @@ fn draw(ui: &mut Ui, state: &mut State, modal: Modal) -> Step {
         Modal::ChangedOnDisk => changed(ui, state),
         Modal::Overwrite { node, dest } => overwrite(ui, state, node, dest),
         Modal::Finished(path) => finished(ui, state, path),
-        Modal::Export { node, dest } => export(ui, state, node, dest),
+        Modal::Export { node, dest } => super::export::show(ui, state, node, dest),
+        Modal::Missing => super::missing::show(ui, state),
         Modal::Versions => versions(ui, state),
         Modal::Shortcuts => shortcuts(ui),
         Modal::About => about(ui),
@@ -295,82 +296,6 @@ fn finished(ui: &mut Ui, state: &mut State, path: PathBuf) -> Step {
     step
 }
 
-/// The formats with the ending each is written with.
-const FORMATS: [(&str, &str, &str); 8] = [
-    ("h264", "mp4", "H.264 — plays everywhere"),
-    ("h265", "mp4", "H.265 — half the size"),
-    ("prores", "mov", "ProRes 422 HQ — for editing"),
-    ("av1", "mp4", "AV1 — smallest"),
-    ("vp9", "webm", "VP9 — for the web"),
-    ("ffv1", "mkv", "FFV1 — lossless"),
-    ("gif", "gif", "GIF"),
-    ("webp", "webp", "Animated WebP"),
-];
-
-fn format_of(codec: Option<&str>, dest: &std::path::Path) -> usize {
-    let named = codec.and_then(|codec| FORMATS.iter().position(|(name, _, _)| *name == codec));
-    let end = dest.extension().and_then(|end| end.to_str()).unwrap_or_default().to_ascii_lowercase();
-    named.or_else(|| FORMATS.iter().position(|(_, ending, _)| *ending == end)).unwrap_or(0)
-}
-
-fn export(ui: &mut Ui, state: &mut State, node: String, mut dest: PathBuf) -> Step {
-    title(ui, "Export the clip");
-    let place = |field: &str| crate::gui::model::patch::place!["nodes", node.as_str(), field];
-    let read = |state: &State, field: &str| {
-        let value = state.project.as_ref()?.value();
-        crate::gui::model::patch::find(value, &place(field))?.as_str().map(str::to_owned)
-    };
-    let codec = read(state, "codec");
-    let mut format = format_of(codec.as_deref(), &dest);
-    let names: Vec<(usize, &str)> =
-        FORMATS.iter().enumerate().map(|(at, (_, _, name))| (at, *name)).collect();
-    if choice(ui, "Format", &mut format, &names)
-        && let Some((codec, ending, _)) = FORMATS.get(format)
-    {
-        let inside = read(state, "path").unwrap_or_default();
-        let renamed = std::path::Path::new(&inside).with_extension(ending);
-        dest.set_extension(ending);
-        state.edit(|project| {
-            // Both at once: a codec and an ending that do not fit are no sound document.
-            project.edit("Change format", None, |edit| {
-                edit.set(place("codec"), json!(codec))?;
-                edit.set(place("path"), json!(renamed.to_string_lossy().replace('\\', "/")))?;
-                Ok(())
-            })
-        });
-    }
-    let qualities = [("draft", "Draft"), ("standard", "Standard"), ("high", "High")];
-    let now = read(state, "quality").unwrap_or_else(|| "standard".to_owned());
-    let mut quality = qualities.iter().map(|(name, _)| *name).find(|name| *name == now).unwrap_or("standard");
-    if choice(ui, "Quality", &mut quality, &qualities) {
-        let node = node.clone();
-        state.edit(|project| changes::set_output(project, &node, "quality", Some(json!(quality))));
-        state.close_gesture();
-    }
-    ui.add_space(space::XS);
-    caption(ui, "File");
-    muted(ui, dest.display().to_string());
-    let mut step = Step::Stay(Modal::Export { node: node.clone(), dest: dest.clone() });
-    buttons(ui, |ui| {
-        if button(ui, Some(icons::UPLOAD), "Export", Tone::Main).clicked() {
-            step = Step::Close;
-            state.export_now(&node, &dest, false);
-        }
-        if button(ui, None, "Cancel", Tone::Plain).clicked() {
-            step = Step::Close;
-        }
-        ui.with_layout(Layout::left_to_right(Align::Center), |ui| {
-            if button(ui, Some(icons::FOLDER), "Choose the file…", Tone::Plain).clicked() {
-                let name =
-                    dest.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-                state.dialogs.ask(Wanted::Export { node: node.clone() }, dest.parent(), &name);
-                step = Step::Close;
-            }
-        });
-    });
-    step
-}
-
 fn versions(ui: &mut Ui, state: &mut State) -> Step {
     title(ui, "Earlier versions");
     muted(ui, "What each save replaced. Going back is an edit and can be undone.");
@@ -501,17 +426,4 @@ fn type_path(ui: &mut Ui, state: &mut State, wanted: Wanted, mut text: String, f
         }
     });
     step
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::path::Path;
-
-    #[test]
-    fn formats_are_told_by_codec_and_else_by_ending() {
-        assert_eq!(format_of(Some("av1"), Path::new("a.mp4")), 3);
-        assert_eq!(format_of(None, Path::new("a.MOV")), 2);
-        assert_eq!(format_of(None, Path::new("a.xyz")), 0);
-    }
 }

@@ -2,7 +2,9 @@
 
 use eframe::egui::{Align, Layout, Margin, RichText, ScrollArea, Ui};
 
+use super::making;
 use crate::gui::icons;
+use crate::gui::layout::Pane;
 use crate::gui::model::places::unix_now;
 use crate::gui::model::queue::{Job, Phase, Purpose};
 use crate::gui::state::State;
@@ -19,6 +21,7 @@ enum Act {
     Remove(u64),
     Shift(u64, bool),
     Edit(u64),
+    Watch(u64),
     Show(std::path::PathBuf),
 }
 
@@ -51,7 +54,7 @@ pub(crate) fn show(ui: &mut Ui, state: &mut State) {
         ScrollArea::vertical().auto_shrink([false, false]).show(ui, |ui| {
             for job in &jobs {
                 let live = live.as_ref().filter(|live| live.id == job.id);
-                if let Some(asked) = row(ui, job, live) {
+                if let Some(asked) = row(ui, state, job, live) {
                     act = Some(asked);
                 }
                 ui.add_space(space::XS);
@@ -64,6 +67,10 @@ pub(crate) fn show(ui: &mut Ui, state: &mut State) {
         Some(Act::Remove(id)) => state.runner.change(|queue| queue.remove(id)),
         Some(Act::Shift(id, earlier)) => state.runner.change(|queue| queue.shift(id, earlier)),
         Some(Act::Edit(id)) => state.edit_job(id),
+        Some(Act::Watch(id)) => {
+            state.monitor.watch(id);
+            state.show_pane = Some(Pane::Program);
+        }
         Some(Act::Show(path)) => {
             let film = Film::File(path);
             state.player.forget(&film);
@@ -88,18 +95,23 @@ fn words(p: &Palette, job: &Job, live: Option<&Live>) -> (&'static str, eframe::
     }
 }
 
-fn row(ui: &mut Ui, job: &Job, live: Option<&Live>) -> Option<Act> {
+fn row(ui: &mut Ui, state: &mut State, job: &Job, live: Option<&Live>) -> Option<Act> {
     let p = palette(ui);
     let mut act = None;
     card(ui, false, |ui| {
         ui.horizontal(|ui| {
-            let (state, colour) = words(p, job, live);
-            badge(ui, state, colour);
+            if let Some(live) = live
+                && making::thumbnail(ui, state, live).is_some_and(|thumbnail| thumbnail.clicked())
+            {
+                act = Some(Act::Watch(job.id));
+            }
+            let (word, colour) = words(p, job, live);
+            badge(ui, word, colour);
             ui.label(RichText::new(&job.title).font(Type::Strong.font()).color(p.text));
             caption(ui, remark(job, live));
             ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
                 ui.spacing_mut().item_spacing.x = 0.0;
-                act = buttons(ui, job, live);
+                act = buttons(ui, job, live).or(act.take());
             });
         });
         if let Some(live) = live {

@@ -8,6 +8,7 @@ use eframe::egui::{
     pos2, vec2,
 };
 
+use super::making;
 use crate::gui::command::Command;
 use crate::gui::icons;
 use crate::gui::monitor::timecode;
@@ -28,7 +29,10 @@ pub(crate) fn show(ui: &mut Ui, state: &mut State) {
     let area = whole.with_max_y(whole.bottom() - BAR);
     ui.painter().rect_filled(area, 0, p.stage);
     let info = state.programme();
+    let made = state.made_now();
+    let shown = made.is_some_and(|live| making::show(ui, state, area, &live));
     match &info {
+        _ if shown => {}
         None if !state.can_play() => waiting(ui, state, area),
         None => ui.ctx().request_repaint_after(Duration::from_millis(30)),
         Some(Err(why)) => {
@@ -81,14 +85,17 @@ fn play(ui: &mut Ui, state: &mut State, area: Rect, info: FilmInfo) {
     let (frames, sequence) = (info.frames, state.monitor.sequence);
     let kind = if sequence { "Timeline" } else { "Clip" };
     response.widget_info(|| WidgetInfo::labeled(Role::Video, true, format!("{kind} of {frames} frames")));
-    let there = match picture(state, &info) {
-        Seen::Frame(film, index) => frame(ui, state, stage, &film, index),
-        Seen::Still(shot) => still(ui, state, stage, &shot),
-        Seen::Black => {
-            ui.painter().rect_filled(fitted(stage, vec2(16.0, 9.0)), 0, Color32::BLACK);
-            true
-        }
-    };
+    let layers = picture(state, &info);
+    if layers.first().is_none_or(|(_, opacity)| *opacity < 1.0) {
+        ui.painter().rect_filled(fitted(stage, vec2(16.0, 9.0)), 0, Color32::BLACK);
+    }
+    let mut there = true;
+    for (layer, (seen, opacity)) in layers.into_iter().enumerate() {
+        there &= match seen {
+            Seen::Frame(film, index) => frame(ui, state, stage, &film, index, (layer, opacity)),
+            Seen::Still(shot) => still(ui, state, stage, &shot, (layer, opacity)),
+        };
+    }
     if !sequence {
         compare(ui, state, stage, &info, &response);
     }
@@ -105,20 +112,23 @@ fn play(ui: &mut Ui, state: &mut State, area: Rect, info: FilmInfo) {
     }
 }
 
-/// What is to be seen at the monitor's moment.
-fn picture(state: &mut State, info: &FilmInfo) -> Seen {
+/// What is to be seen at the monitor's moment, the lowest first, with how much of it.
+fn picture(state: &mut State, info: &FilmInfo) -> Vec<(Seen, f32)> {
     let position = state.monitor.position;
     if state.monitor.sequence {
         return state.seen(position);
     }
     match state.monitor.film.clone() {
-        Some(film) => Seen::Frame(film, info.frame_at(position)),
-        None => Seen::Black,
+        Some(film) => vec![(Seen::Frame(film, info.frame_at(position)), 1.0)],
+        None => vec![],
     }
 }
 
+/// Which layer of how many lie over each other, and how much of it is seen.
+type Layer = (usize, f32);
+
 /// Draws a frame; says whether it was there, or never will be.
-fn frame(ui: &Ui, state: &mut State, stage: Rect, film: &Film, index: usize) -> bool {
+fn frame(ui: &Ui, state: &mut State, stage: Rect, film: &Film, index: usize, layer: Layer) -> bool {
     let info = match state.player.film(film) {
         Some(Ok(info)) => info,
         Some(Err(_)) => return true,
@@ -126,28 +136,37 @@ fn frame(ui: &Ui, state: &mut State, stage: Rect, film: &Film, index: usize) -> 
     };
     let forward = state.monitor.speed >= 0.0;
     if let Some(image) = state.player.frame(film, &info, index, forward) {
-        draw(ui, state, "program", &image, place(stage, &info));
-        state.monitor.drawn = Some((film.clone(), index));
+        draw(ui, state, "program", layer, &image, place(stage, &info));
+        if layer.0 == 0 {
+            state.monitor.drawn = Some((film.clone(), index));
+        }
         return true;
+    }
+    if layer.0 > 0 {
+        // What fades in over another shows its nearest frame meanwhile.
+        if let Some(image) = state.player.there(film, index) {
+            draw(ui, state, "program", layer, &image, place(stage, &info));
+        }
+        return state.player.is_bad(film, index);
     }
     // What was drawn before stays until there is something new: no flicker between frames.
     if let Some((drawn, at)) = state.monitor.drawn.clone()
         && let Some(Ok(old)) = state.player.film(&drawn)
         && let Some(image) = state.player.frame(&drawn, &old, at, forward)
     {
-        draw(ui, state, "program", &image, place(stage, &old));
+        draw(ui, state, "program", layer, &image, place(stage, &old));
     }
     state.player.is_bad(film, index)
 }
 
 /// The photograph of a shot that has no clip yet.
-fn still(ui: &Ui, state: &mut State, stage: Rect, shot: &str) -> bool {
+fn still(ui: &Ui, state: &mut State, stage: Rect, shot: &str, layer: Layer) -> bool {
     let item = state.project.as_ref().and_then(|project| project.scene().item(shot));
     let key = item.and_then(|item| state.picture_key(item));
     match key.map(|key| state.pictures.get(&key)) {
         Some(Loading::Ready(shown)) => {
             let size = vec2(shown.preview.size[0] as f32, shown.preview.size[1] as f32);
-            draw(ui, state, "program still", &shown.preview, fitted(stage, size));
+            draw(ui, state, "program still", layer, &shown.preview, fitted(stage, size));
             true
         }
         Some(Loading::Waiting) => false,
@@ -155,10 +174,17 @@ fn still(ui: &Ui, state: &mut State, stage: Rect, shot: &str) -> bool {
     }
 }
 
-fn draw(ui: &Ui, state: &mut State, slot: &str, image: &Arc<eframe::egui::ColorImage>, rect: Rect) {
-    let texture = state.textures.get(ui.ctx(), slot, image);
+fn draw(
+    ui: &Ui,
+    state: &mut State,
+    slot: &str,
+    (layer, opacity): Layer,
+    image: &Arc<eframe::egui::ColorImage>,
+    rect: Rect,
+) {
+    let texture = state.textures.get(ui.ctx(), &format!("{slot} {layer}"), image);
     let uv = Rect::from_min_max(Pos2::ZERO, pos2(1.0, 1.0));
-    ui.painter().image(texture, rect, uv, Color32::WHITE);
+    ui.painter().image(texture, rect, uv, Color32::WHITE.gamma_multiply(opacity));
 }
 
 /// The second take right of a line that can be dragged.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use eframe::egui::ColorImage;
 use kinora_pipeline::media::{VideoLimits, VideoReader};
 use kinora_pipeline::store::cache::{Cache, CacheKey};
-use kinora_pipeline::workflow::Clip;
+use kinora_pipeline::workflow::{Clip, frame_at};
 
 use super::Wake;
 use super::images::preview;
@@ -66,9 +66,7 @@ impl FilmInfo {
 
     /// The frame shown at a moment.
     pub(crate) fn frame_at(&self, seconds: f64) -> usize {
-        // A hair forward, so that a moment computed from a frame gives that frame.
-        let frame = (seconds.max(0.0) * self.fps + 1e-6) as usize;
-        frame.min(self.frames.saturating_sub(1))
+        frame_at(seconds, self.fps, self.frames)
     }
 }
 

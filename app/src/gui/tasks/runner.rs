@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use kinora_pipeline::progress::{CancelToken, Event, Progress};
+use kinora_pipeline::progress::{CancelToken, Event, Preview, Progress};
 use kinora_pipeline::store::assets::asset_roots;
 use kinora_pipeline::store::cache::{Cache, CacheKey};
 use kinora_pipeline::workflow::{
@@ -13,6 +13,7 @@ use kinora_pipeline::workflow::{
 };
 use serde_json::Value;
 
+use super::moving::Moving;
 use super::{Shop, Wake};
 use crate::gui::model::queue::{Ending, Job, Purpose, Queue};
 
@@ -24,6 +25,10 @@ const REDRAW: Duration = Duration::from_millis(33);
 pub(crate) struct Live {
     /// The job.
     pub(crate) id: u64,
+    /// What people call it.
+    pub(crate) title: String,
+    /// What it is for.
+    pub(crate) purpose: Purpose,
     /// When it began.
     pub(crate) begun: Instant,
     /// What it is doing, for people.
@@ -34,6 +39,8 @@ pub(crate) struct Live {
     pub(crate) stopping: bool,
     /// What it said.
     pub(crate) notices: Vec<String>,
+    /// What the clip looks like so far.
+    pub(crate) moving: Option<Arc<Moving>>,
 }
 
 impl Live {
@@ -148,6 +155,12 @@ impl Runner {
         std::mem::take(&mut self.shared.lock().news)
     }
 
+    /// Lets a job seem to run, for pictures of the window.
+    #[cfg(test)]
+    pub(crate) fn pretend(&mut self, live: Option<Live>) {
+        self.shared.lock().live = live;
+    }
+
     /// Whether one runs.
     pub(crate) fn is_running(&self) -> bool {
         self.shared.lock().live.is_some()
@@ -171,6 +184,7 @@ impl Drop for Runner {
 }
 
 fn serve(shared: &Arc<Shared>) {
+    super::share::step_back();
     loop {
         let (job, cancel) = {
             let mut inner = shared.lock();
@@ -182,11 +196,14 @@ fn serve(shared: &Arc<Shared>) {
                     inner.cancel = CancelToken::default();
                     inner.live = Some(Live {
                         id: job.id,
+                        title: job.title.clone(),
+                        purpose: job.purpose.clone(),
                         begun: Instant::now(),
                         doing: "Looking at the document".to_owned(),
                         fraction: 0.0,
                         stopping: false,
                         notices: vec![],
+                        moving: None,
                     });
                     break (job, inner.cancel.clone());
                 }
@@ -279,6 +296,7 @@ fn work(
     let plan = Plan::build(&document, &options).map_err(Stop::failed)?;
     let watch = Watch {
         shared,
+        document: &document,
         cancel: cancel.clone(),
         meter: Mutex::new(Meter::new(&plan)),
         drawn: Mutex::new(Instant::now()),
@@ -338,6 +356,7 @@ impl Meter {
 
 struct Watch<'a> {
     shared: &'a Shared,
+    document: &'a Document,
     cancel: CancelToken,
     meter: Mutex<Meter>,
     drawn: Mutex<Instant>,
@@ -398,6 +417,18 @@ impl Progress for Watch<'_> {
             drop(drawn);
             (self.shared.wake)();
         }
+    }
+
+    fn wants_previews(&self) -> bool {
+        true
+    }
+
+    fn preview(&self, preview: Preview) {
+        let Some(moving) = Moving::of(&preview, self.document) else { return };
+        if let Some(live) = &mut self.shared.lock().live {
+            live.moving = Some(Arc::new(moving));
+        }
+        (self.shared.wake)();
     }
 
     fn cancelled(&self) -> bool {

@@ -215,20 +215,54 @@ fn a_render_stops_soon_and_goes_on_where_it_stopped() {
 }
 
 #[test]
-fn a_missing_picture_is_found_again() {
+fn missing_files_are_named_found_together_and_lost_again_by_undo() {
     let mut desk = Desk::new();
-    desk.open(&SMALL.replace("rocket.jpg", "moved/rocket.jpg"));
-    desk.wait("it is known to be missing", |state| {
-        state.missing.as_ref().is_some_and(|(_, gone)| gone.len() == 1)
-    });
-    desk.steps(4);
-    assert!(desk.has("1 file is missing"));
-    let found = desk.path("project/rocket.jpg");
+    let mask = r#""sign": { "op": "mask.import", "path": "moved/sign.png", "image": "@photo" },"#;
+    let text = SMALL
+        .replace("rocket.jpg", "moved/rocket.jpg")
+        .replace("    \"shot\": {", &format!("    {mask}\n    \"shot\": {{"));
+    desk.put("found/rocket.jpg", crate::gui::samples::SAMPLES[0].bytes);
+    desk.put("found/sign.png", b"any file of that name");
+    desk.open(&text);
+    assert!(matches!(desk.state().modal, Some(Modal::Missing)), "said at once");
+    assert!(desk.has("Files are missing") && desk.has("rocket.jpg") && desk.has("sign.png"));
+    assert!(desk.has("2 files are missing"));
+    let begun = desk.state().project.as_ref().unwrap().value().clone();
+
+    let found = desk.path("found/rocket.jpg");
     desk.state_mut().dialogs.script(vec![found]);
-    desk.click("Find the file…");
+    desk.click("Find rocket.jpg…");
     ready(&mut desk);
-    assert!(!desk.has("1 file is missing"));
-    assert_eq!(desk.state().project.as_ref().unwrap().value()["nodes"]["photo"]["path"], "rocket.jpg");
+    assert!(desk.state().modal.is_none() && !desk.has("2 files are missing"));
+    assert!(desk.said().contains(&"2 files were found".to_owned()), "{:?}", desk.said());
+    let path = |desk: &Desk, node: &str| {
+        desk.state().project.as_ref().unwrap().value()["nodes"][node]["path"].as_str().unwrap().to_owned()
+    };
+    // They are in the project now: a document reads nothing outside its folder.
+    assert_eq!(
+        (path(&desk, "photo"), path(&desk, "sign")),
+        ("media/rocket.jpg".into(), "media/sign.png".into())
+    );
+
+    desk.harness.key_press_modifiers(Modifiers::COMMAND, Key::Z);
+    desk.steps(3);
+    assert_eq!(desk.state().project.as_ref().unwrap().value(), &begun, "one edit");
+    assert!(desk.has("2 files are missing"), "and it is known that they are not there");
+    desk.click("2 files are missing");
+    assert!(desk.has("Find sign.png…"));
+    desk.click("Later");
+    desk.harness.key_press_modifiers(Modifiers::COMMAND | Modifiers::SHIFT, Key::Z);
+    desk.steps(3);
+    assert!(!desk.has("2 files are missing"));
+
+    // Saved and opened anew nothing is missing.
+    desk.state_mut().todo.push(Command::Save);
+    desk.steps(3);
+    let mut desk = desk.reopened();
+    let document = desk.path("project/shot.kinora.json");
+    desk.open_any(&document);
+    ready(&mut desk);
+    assert!(desk.state().modal.is_none());
 }
 
 #[test]

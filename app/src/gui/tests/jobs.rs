@@ -1,5 +1,7 @@
 //! The line of jobs: paused, reordered, edited, kept.
 
+use egui_kittest::kittest::{NodeT as _, Queryable as _};
+
 use super::support::{Desk, SMALL};
 use crate::gui::command::Command;
 use crate::gui::layout::Pane;
@@ -59,4 +61,33 @@ fn stop_is_answered_at_once() {
     assert!(told && took.as_millis() < 250, "{took:?}");
     assert!(desk.has("Stopping…") || !desk.state().runner.is_running());
     desk.wait("it stopped", |state| !state.runner.is_running());
+}
+
+#[test]
+fn a_clip_moves_while_it_is_made() {
+    let mut desk = Desk::new();
+    desk.open(&SMALL.replace("\"steps\": 1", "\"steps\": 40"));
+    desk.click("Animate");
+    desk.wait("there is an outline", |state| state.made_now().is_some_and(|live| live.moving.is_some()));
+    let seen = |desk: &Desk| {
+        let found = desk.harness.query_all_by_label_contains("Preview of Shot, ");
+        found.filter_map(|node| node.accesskit_node().label()).next()
+    };
+    assert_eq!(seen(&desk).as_deref(), Some("Preview of Shot, first outline"));
+    desk.wait("steps show", |state| {
+        state.made_now().and_then(|live| live.moving).is_some_and(|moving| moving.done > 0)
+    });
+    let label = seen(&desk).unwrap();
+    assert!(label.ends_with(" of 40"), "{label}");
+
+    // The list of jobs has it too, and leads back to it.
+    desk.state_mut().monitor.toggle();
+    desk.state_mut().todo.push(Command::ShowPane(Pane::Jobs));
+    desk.steps(3);
+    desk.click("Watch Shot being made");
+    let live = desk.state().runner.look(|_, live| live.map(|live| live.id));
+    assert_eq!(desk.state().monitor.making, live);
+    desk.click("Stop");
+    desk.wait("it stopped", |state| !state.runner.is_running());
+    assert!(seen(&desk).is_none(), "what is not being made any more is not shown");
 }

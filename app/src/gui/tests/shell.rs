@@ -157,6 +157,8 @@ fn a_hostile_document_is_refused_in_words_and_nothing_happens() {
     desk.click("Close");
     assert!(desk.state().project.is_none() && desk.state().modal.is_none());
     desk.open(&outside);
+    assert!(desk.has("A file is missing"), "what lies outside is not there for a document");
+    desk.click("Later");
     desk.wait("the picture is refused", |state| {
         let key = state.item().and_then(|item| state.picture_key(item));
         key.is_some_and(|key| matches!(state.pictures.peek(&key), Some(Loading::Failed(_))))

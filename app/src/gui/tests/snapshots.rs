@@ -11,12 +11,21 @@ use egui_kittest::{SnapshotOptions, SnapshotResults};
 use serde_json::json;
 
 use super::support::{Desk, SMALL};
+use kinora_pipeline::media::{ImageLimits, read_picture};
+use kinora_pipeline::progress::Preview;
+use kinora_pipeline::workflow::Document;
+
 use crate::gui::layout::Pane;
+use crate::gui::model::media::Named;
+use crate::gui::model::patch::place;
 use crate::gui::model::queue::{Ending, Order, Purpose};
 use crate::gui::model::settings::ThemeChoice;
+use crate::gui::model::timeline::Edge;
 use crate::gui::overlays::modal::Modal;
-use crate::gui::state::State;
+use crate::gui::state::{Missing, State};
 use crate::gui::tasks::masks::Masking;
+use crate::gui::tasks::moving::Moving;
+use crate::gui::tasks::runner::Live;
 
 /// Whether anything can be drawn here; says so where not.
 fn can_draw() -> bool {
@@ -112,6 +121,11 @@ fn every_panel_and_dialog() {
         album.take(&mut desk, name);
         desk.state_mut().modal = None;
     }
+    desk.state_mut().missing = Some(gone(desk.state().project.as_ref().unwrap().revision()));
+    desk.state_mut().modal = Some(Modal::Missing);
+    album.take(&mut desk, "dialog_missing");
+    desk.state_mut().modal = None;
+    desk.state_mut().look_for_missing();
     desk.state_mut().palette = Some(crate::gui::overlays::palette::PaletteState::new());
     album.take(&mut desk, "palette");
     desk.state_mut().palette = None;
@@ -132,6 +146,13 @@ fn every_panel_and_dialog() {
         }
         album.take(&mut desk, &format!("panel_{}", pane.title().to_lowercase()));
     }
+    desk.harness.state_mut().only(Pane::Program);
+    desk.harness.set_size(vec2(640.0, 480.0));
+    desk.state_mut().runner.pretend(Some(being_made()));
+    desk.state_mut().monitor.watch(MADE);
+    album.take(&mut desk, "panel_program_making");
+    desk.state_mut().runner.pretend(None);
+    desk.state_mut().monitor_latest();
     // Last, because it changes the document the other panels show.
     desk.harness.state_mut().only(Pane::Timeline);
     desk.harness.set_size(vec2(960.0, 300.0));
@@ -139,15 +160,60 @@ fn every_panel_and_dialog() {
     desk.steps(4);
     desk.wait("the strips are decoded", |state| !state.strips.is_busy());
     album.take(&mut desk, "panel_timeline");
+    let timeline = desk.state().timeline().unwrap().clone();
+    let made = desk.state_mut().edit(|project| crate::gui::model::film::make(project, &timeline, 8.0));
+    let dest = "/videos/timeline.mp4".into();
+    desk.state_mut().modal = Some(Modal::Export { node: made.unwrap(), dest });
+    desk.harness.set_size(vec2(640.0, 420.0));
+    album.take(&mut desk, "dialog_export_timeline");
+}
+
+/// The job that seems to run.
+const MADE: u64 = 9999;
+
+/// A clip with a few steps done.
+fn being_made() -> Live {
+    let bytes = crate::gui::samples::SAMPLES[0].bytes;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("rocket.jpg");
+    std::fs::write(&path, bytes).unwrap();
+    let frame = read_picture(&path, &ImageLimits::default()).unwrap();
+    let preview = Preview { node: "shot".into(), done: 5, total: 12, frames: vec![frame] };
+    let document = Document::parse(SMALL, "small").unwrap();
+    Live {
+        id: MADE,
+        title: "Shot".into(),
+        purpose: Purpose::Take { shot: "shot".into() },
+        // So that no time is left over that would change from one picture to the next.
+        begun: std::time::Instant::now() + std::time::Duration::from_secs(3600),
+        doing: "Imagining the motion 5 of 12".into(),
+        fraction: 0.42,
+        stopping: false,
+        notices: vec![],
+        moving: Moving::of(&preview, &document).map(std::sync::Arc::new),
+    }
+}
+
+/// Two files that are not there.
+fn gone(revision: u64) -> Missing {
+    let named = |node: &str, name: &str| Named {
+        at: place!["nodes", node, "path"],
+        node: node.into(),
+        name: name.into(),
+    };
+    let why = |name: &str| format!("there is no file \"{name}\" in the document's folder");
+    let gone = ["photos/harbour.jpg", "clips/sea.mp4"].map(|name| (named("photo", name), why(name)));
+    Missing { revision, named: vec![], gone: gone.to_vec() }
 }
 
 /// Two tracks with three clips, and keys.
 fn arranged(state: &mut State) {
     state.arrange("Arrange", |timeline| {
-        timeline.append("shot", Some(0.375));
-        timeline.append("shot", Some(0.375));
+        timeline.append("shot", Some(0.375), None);
+        timeline.append("shot", Some(0.375), None);
         timeline.add_track();
         timeline.move_clip((0, 1), 1, 0.3);
+        timeline.fade((1, 0), Edge::Start, 0.125);
     });
     let id = state.choice.item.clone();
     for (t, value) in [(0.0, 0.2), (0.2, 0.9), (0.36, 0.5)] {

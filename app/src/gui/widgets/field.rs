@@ -119,6 +119,7 @@ pub(crate) fn choice<T: Copy + PartialEq>(
         let combo = ComboBox::from_id_salt(label)
             .selected_text(shown)
             .width(ui.available_width().min(168.0))
+            .height(360.0)
             .show_ui(ui, |ui| {
                 for &(option, name) in options {
                     ui.selectable_value(value, option, name);

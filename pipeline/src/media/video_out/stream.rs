@@ -300,11 +300,16 @@ impl MediaSink for StreamSink {
         }
         self.encoder.send_eof().map_err(self.fail("encoding"))?;
         self.drain()?;
-        if self.packets == 0 {
+        // An animated WebP is one packet; every other family has one for each frame shown.
+        let whole = self.spec.codec == super::Codec::WebpAnimation && self.packets > 0;
+        if !whole && self.packets != self.frames {
             return Err(MediaError::Encode {
                 path: self.path.clone(),
                 step: "encoding",
-                reason: format!("{} frames gave no data", self.frames),
+                reason: format!(
+                    "expected {} frames in the file, the encoder gave {}",
+                    self.frames, self.packets
+                ),
             });
         }
         self.output

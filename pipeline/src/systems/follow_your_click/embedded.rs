@@ -7,6 +7,7 @@
 
 mod config;
 mod load;
+mod preview;
 mod render;
 
 pub use config::EmbeddedConfig;

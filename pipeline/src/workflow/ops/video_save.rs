@@ -172,6 +172,10 @@ pub(super) fn save_frames(
         sink.write(&frame)?;
         context.step("encode", index + 1, clip.frames());
     }
-    sink.finish()?;
+    let written = sink.finish()?;
+    if written.frames != clip.frames() as u64 {
+        let message = format!("{} of {} frames were written", written.frames, clip.frames());
+        return Err(RunError::bug(message));
+    }
     context.wrote(dest, clip.frames(), digest.finish())
 }

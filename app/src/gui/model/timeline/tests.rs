@@ -88,7 +88,7 @@ fn a_split_loses_nothing_and_a_ripple_closes_the_gap() {
     assert_eq!(spans(&timeline, 0), [span("one", 0.0, 1.25), span("two", 1.25, 2.25)]);
     timeline.remove((0, 0), false);
     assert_eq!(spans(&timeline, 0), [span("two", 1.25, 2.25)]);
-    timeline.append("one", Some(2.0));
+    timeline.append("one", Some(2.0), None);
     assert_eq!(spans(&timeline, 0)[1], span("one", 2.25, 4.25));
 }
 
@@ -175,7 +175,7 @@ proptest! {
                 Act::Remove(a, b, ripple) => timeline.remove((a, b), ripple),
                 Act::Append(one) => {
                     let node = if one { "one" } else { "two" };
-                    timeline.append(node, source_length(&document, node));
+                    timeline.append(node, source_length(&document, node), None);
                 }
                 Act::Track => { timeline.add_track(); }
                 Act::Untrack(track) => { timeline.remove_track(track); }

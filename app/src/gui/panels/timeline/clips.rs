@@ -1,8 +1,8 @@
 //! The tracks with their clips.
 
 use eframe::egui::{
-    Align2, Color32, CursorIcon, PointerButton, Pos2, Rect, Response, Role, Sense, Stroke, StrokeKind, Ui,
-    WidgetInfo, pos2, vec2,
+    Align2, Color32, CursorIcon, PointerButton, Pos2, Rect, Response, Role, Sense, Shape, Stroke, StrokeKind,
+    Ui, WidgetInfo, pos2, vec2,
 };
 
 use super::{Scale, TRACK, ground, head};
@@ -20,6 +20,8 @@ use crate::gui::widgets::{icon_button, tool_button};
 const NAME: f32 = 17.0;
 /// Width of the ends that trim.
 const HANDLE: f32 = 8.0;
+/// Width of what a fade is dragged by.
+const GRIP: f32 = 12.0;
 /// Height of a drawn sound.
 const SOUND: f32 = 14.0;
 
@@ -113,6 +115,7 @@ fn one(
     let painter = ui.painter().with_clip_rect(ui.clip_rect().intersect(bar.shrink2(vec2(4.0, 0.0))));
     let from = bar.left().max(scale.left) + 6.0;
     painter.text(pos2(from, bar.center().y), Align2::LEFT_CENTER, &name, Type::Caption.font(), p.text);
+    fades(ui, clip, rect, scale);
     let line = match (chosen, response.has_focus()) {
         (true, _) => Stroke::new(2.0, p.accent),
         (_, true) => Stroke::new(1.0, p.accent),
@@ -134,8 +137,12 @@ fn one(
     if response.drag_started_by(PointerButton::Primary)
         && let Some(press) = press
     {
-        let grab = scale.t(press.x) - clip.at;
-        state.sequence.drag = Some(Drag::Clip { at, grab, begun: timeline.clone() });
+        let (held, begun) = (scale.t(press.x), timeline.clone());
+        state.sequence.drag = Some(if ui.input(|input| input.modifiers.alt) {
+            Drag::Slip { at, held, begun }
+        } else {
+            Drag::Clip { at, grab: held - clip.at, begun }
+        });
     }
     let width = HANDLE.min(rect.width() / 4.0);
     for (edge, side) in [
@@ -155,6 +162,63 @@ fn one(
             state.sequence.drag = Some(Drag::Trim { at, edge, begun: timeline.clone() });
         }
     }
+    if chosen && rect.width() > 4.0 * GRIP {
+        grips(ui, state, timeline, at, clip, rect, scale);
+    }
+}
+
+/// Where the fades of a clip end on the screen.
+fn corners(clip: &Placed, rect: Rect, scale: &Scale) -> [(Edge, f32); 2] {
+    let within = |x: f32| x.clamp(rect.left(), rect.right());
+    [
+        (Edge::Start, within(scale.x(clip.at + clip.fade_in))),
+        (Edge::End, within(scale.x(clip.end() - clip.fade_out))),
+    ]
+}
+
+/// The shade over what is only partly seen.
+fn fades(ui: &Ui, clip: &Placed, rect: Rect, scale: &Scale) {
+    let p = palette(ui);
+    let low = rect.bottom() - 1.0;
+    let high = rect.top() + NAME;
+    for (edge, x) in corners(clip, rect, scale) {
+        let (seconds, end) = match edge {
+            Edge::Start => (clip.fade_in, rect.left()),
+            Edge::End => (clip.fade_out, rect.right()),
+        };
+        if seconds <= 0.0 {
+            continue;
+        }
+        let shade = vec![pos2(end, high), pos2(x, high), pos2(end, low)];
+        ui.painter().add(Shape::convex_polygon(shade, Color32::from_black_alpha(150), Stroke::NONE));
+        ui.painter().line_segment([pos2(end, low), pos2(x, high)], Stroke::new(1.5, p.accent_hover));
+    }
+}
+
+/// What a fade is dragged by, at the upper corners of the chosen clip.
+fn grips(ui: &Ui, state: &mut State, timeline: &Timeline, at: At, clip: &Placed, rect: Rect, scale: &Scale) {
+    let p = palette(ui);
+    let name = state.clip_name(&clip.node);
+    for (edge, x) in corners(clip, rect, scale) {
+        // Beside the ends that trim, so that both can be taken hold of.
+        let x = match edge {
+            Edge::Start => x.max(rect.left() + HANDLE + GRIP / 2.0),
+            Edge::End => x.min(rect.right() - HANDLE - GRIP / 2.0),
+        };
+        let spot = Rect::from_center_size(pos2(x, rect.top() + NAME), vec2(GRIP, GRIP));
+        let grip = ui.interact(spot, ui.scope_id().with(("fade", at, edge == Edge::Start)), Sense::drag());
+        let what = if edge == Edge::Start { "start" } else { "end" };
+        grip.widget_info(|| WidgetInfo::labeled(Role::Splitter, true, format!("Fade the {what} of {name}")));
+        let held = grip.hovered() || grip.dragged();
+        if held {
+            ui.ctx().set_cursor_icon(CursorIcon::ResizeHorizontal);
+        }
+        let fill = if held { p.accent } else { p.text };
+        ui.painter().circle(spot.center(), GRIP / 2.0 - 2.0, fill, Stroke::new(1.0, p.field));
+        if grip.drag_started_by(PointerButton::Primary) {
+            state.sequence.drag = Some(Drag::Fade { at, edge, begun: timeline.clone() });
+        }
+    }
 }
 
 fn menu(response: &Response, state: &mut State) {
@@ -165,6 +229,10 @@ fn menu(response: &Response, state: &mut State) {
             Command::SplitClip,
             Command::TrimStart,
             Command::TrimEnd,
+            Command::SlipEarlier,
+            Command::SlipLater,
+            Command::FadeIn,
+            Command::FadeOut,
             Command::RemoveClip,
             Command::RippleClip,
         ] {

@@ -26,6 +26,8 @@ pub(super) fn go_on(ui: &Ui, state: &mut State, scale: &Scale, body: Rect) {
             }
             Drag::Clip { at: from, grab, begun } => clip(state, &begun, from, t - grab, at.y, scale, body),
             Drag::Trim { at: which, edge, begun } => trim(state, &begun, which, edge, t, scale),
+            Drag::Slip { at: which, held, begun } => slip(state, &begun, which, t - held),
+            Drag::Fade { at: which, edge, begun } => fade(state, &begun, which, edge, t),
             Drag::Keys { region, held, begun, lane } => {
                 let clip = state.lane_clip().map(|(_, clip)| clip.clone());
                 let (Some(clip), Some((_, chosen))) = (clip, state.sequence.keys.clone()) else { return };
@@ -84,6 +86,25 @@ fn trim(state: &mut State, begun: &Timeline, at: At, edge: Edge, t: f64, scale: 
     timeline.trim(at, edge, near.unwrap_or_else(|| on_grid(t, fps)), longest, 1.0 / fps);
     let label = if edge == Edge::Start { "Trim start" } else { "Trim end" };
     state.edit(|project| timeline.write(project, label, Some("trim clip")));
+}
+
+/// What is dragged to the right comes from earlier in the shot, as under a window that stands.
+fn slip(state: &mut State, begun: &Timeline, at: At, by: f64) {
+    let Some(clip) = begun.clip(at) else { return };
+    let fps = state.timeline_fps();
+    let longest = state.longest(&clip.node);
+    let mut timeline = begun.clone();
+    timeline.slip(at, -on_grid(by, fps), longest);
+    state.edit(|project| timeline.write(project, "Slip clip", Some("slip clip")));
+}
+
+fn fade(state: &mut State, begun: &Timeline, at: At, edge: Edge, t: f64) {
+    let Some(clip) = begun.clip(at) else { return };
+    let seconds = if edge == Edge::Start { t - clip.at } else { clip.end() - t };
+    let mut timeline = begun.clone();
+    timeline.fade(at, edge, on_grid(seconds.max(0.0), state.timeline_fps()));
+    let label = if edge == Edge::Start { "Fade in" } else { "Fade out" };
+    state.edit(|project| timeline.write(project, label, Some("fade clip")));
 }
 
 /// The track at a height of the screen; the uppermost is drawn first.

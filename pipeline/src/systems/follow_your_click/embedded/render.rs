@@ -3,11 +3,12 @@
 use candle_core::{DType, Tensor};
 
 use super::load::Embedded;
+use super::preview::{Previews, show_decoded};
 use crate::media::Raster;
 use crate::nets::mini::{FrameField, Motion};
 use crate::nets::unet_motion::UnetMotionInput;
 use crate::progress::{Event, NullProgress};
-use crate::sampling::denoise::{self, CheckpointPolicy, DenoiseError, DenoiseSpec};
+use crate::sampling::denoise::{self, CheckpointPolicy, DenoiseError, DenoiseSpec, StepHook, StepReport};
 use crate::sampling::noise::clip_normal;
 use crate::sampling::schedulers::flow::{FlowEuler, FlowOptions, FlowSpacing};
 use crate::sampling::{Prediction, Scheduler as _};
@@ -209,6 +210,7 @@ impl Embedded {
         let guide_latents = self.encode(&guide, hooks)?;
         let (latents, steps_run) = self.denoise(job, hooks, &scene, &guide, &guide_latents, &phrases)?;
         let decoded = self.decode(&latents, "decode", hooks)?;
+        show_decoded(hooks, job.steps.unwrap_or(self.config.default_steps), &decoded);
         let guide_decoded =
             if job.composite { self.decode(&guide_latents, "detail", hooks)? } else { Vec::new() };
         let report = AnimationReport {
@@ -355,7 +357,10 @@ impl Embedded {
                 resume: hooks.resume,
             }),
         };
+        let mut previews = Previews::begin(self, hooks, guide, &base, steps);
+        let mut seen = previews.as_mut().map(|previews| |report: &StepReport<'_>| previews.step(report));
         let mut inner = denoise::Hooks::new(hooks.progress, hooks.node);
+        inner.step = seen.as_mut().map(|seen| -> &mut StepHook<'_> { seen });
         let outcome = denoise::run(&spec, &mut network, &mut scheduler, &noise, &mut inner).map_err(
             |error| match error {
                 DenoiseError::Cancelled { .. } => AnimateError::Cancelled,

@@ -12,9 +12,10 @@ use crate::media::Mask;
 use crate::nets::UnetMotionInput;
 use crate::nets::unet_motion::Region as TextRegion;
 use crate::progress::Event;
-use crate::sampling::denoise::{self, CheckpointPolicy, DenoiseError, DenoiseSpec};
+use crate::sampling::denoise::{self, CheckpointPolicy, DenoiseError, DenoiseSpec, StepHook, StepReport};
 use crate::sampling::noise::{INITIAL_STREAM, PIN_STREAM, normal};
 use crate::sampling::{Guidance, SamplerSpec, Scheduler};
+use crate::systems::follow_your_click::preview::{Colours, show};
 use crate::systems::follow_your_click::{
     AnimateError, AnimationReport, Animator, ClickAnimation, Ease, Effort, FrameSink, Hooks, JobSize,
     validate,
@@ -58,7 +59,7 @@ pub struct ClipRequest<'a> {
 
 impl Public {
     /// Denoises one clip; the clean latents `[frames, h, w, c]` and the evaluations run in this call. `seen` is
-    /// given the latents after every step.
+    /// called after every step.
     ///
     /// # Errors
     /// [`AnimateError::Cancelled`], or what the networks, the sampler or the checkpoint report.
@@ -66,7 +67,7 @@ impl Public {
         &self,
         request: &ClipRequest<'_>,
         hooks: &Hooks<'_>,
-        seen: Option<&mut dyn FnMut(&Tensor)>,
+        seen: Option<&mut StepHook<'_>>,
     ) -> Result<(Tensor, usize), AnimateError> {
         let mut scheduler = request.sampler.build(request.steps).map_err(|error| self.model_error(&error))?;
         let total = scheduler.timesteps().len();
@@ -120,13 +121,7 @@ impl Public {
         };
         let mut inner = denoise::Hooks::new(hooks.progress, hooks.node);
         inner.pin = Some(&mut pin);
-        let mut seen = seen;
-        let mut step = |report: &denoise::StepReport<'_>| {
-            if let Some(seen) = seen.as_mut() {
-                seen(report.latents);
-            }
-        };
-        inner.step = Some(&mut step);
+        inner.step = seen.map(|seen| -> &mut StepHook<'_> { seen });
         let run = denoise::run(&spec, &mut network, scheduler.as_mut(), &start, &mut inner);
         let outcome = run.map_err(|error| match error {
             DenoiseError::Cancelled { .. } => AnimateError::Cancelled,
@@ -364,7 +359,15 @@ impl Animator for Public {
             seed: job.seed,
             identity: &identity,
         };
-        let (latents, steps_run) = self.denoise_clip(&request, hooks, None)?;
+        let colours = hooks.progress.wants_previews().then(|| Colours::of(&first, &small)).flatten();
+        let mut seen = colours.map(|colours| {
+            move |report: &StepReport<'_>| match colours.pictures(report.clean) {
+                Ok(frames) => show(hooks, report.done, report.total, frames.iter()),
+                Err(error) => tracing::debug!(%error, "no preview"),
+            }
+        });
+        let seen = seen.as_mut().map(|seen| -> &mut StepHook<'_> { seen });
+        let (latents, steps_run) = self.denoise_clip(&request, hooks, seen)?;
 
         let (out_width, out_height) = out_size(photo_width, photo_height, job.size);
         let backdrop = resized(&job.photo, out_width, out_height).ok_or_else(size_error)?;

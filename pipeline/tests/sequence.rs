@@ -1,0 +1,147 @@
+//! Clips cut together: what is seen when, how they fade, what is refused.
+// Test helpers outside #[test] functions may fail loudly too.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(dead_code, reason = "the stand-ins are shared with other tests")]
+
+#[path = "workflow/support.rs"]
+mod support;
+
+use kinora_pipeline::media::{ImageLimits, Picture, read_picture, write_png};
+use kinora_pipeline::workflow::{ErrorClass, Plan};
+use serde_json::{Value, json};
+use support::{Bench, Watch};
+
+/// Two shots of four frames: one of a picture of 32x24 at eight a second, one of 24x24 at four.
+fn document(sequence: &Value) -> String {
+    json!({ "kinora": 1, "nodes": {
+        "photo": { "op": "image.load", "path": "photo.png" },
+        "square": { "op": "image.load", "path": "square.png" },
+        "thing": { "op": "mask.click", "image": "@photo", "points": [{ "x": 0.5, "y": 0.5 }] },
+        "other": { "op": "mask.click", "image": "@square", "points": [{ "x": 0.5, "y": 0.5 }] },
+        "a": { "op": "animate.click", "image": "@photo", "mask": "@thing", "prompt": "go", "magnitude": 0.5,
+               "frames": 4, "fps": 8 },
+        "b": { "op": "animate.click", "image": "@square", "mask": "@other", "prompt": "go", "frames": 4,
+               "fps": 4 },
+        "a_frames": { "op": "sequence.save", "video": "@a", "path": "out/a" },
+        "b_frames": { "op": "sequence.save", "video": "@b", "path": "out/b" },
+        "film": sequence,
+        "film_frames": { "op": "sequence.save", "video": "@film", "path": "out/film" },
+    } })
+    .to_string()
+}
+
+struct Made {
+    a: Vec<Picture>,
+    b: Vec<Picture>,
+    film: Vec<Picture>,
+}
+
+fn frames(bench: &Bench, name: &str) -> Vec<Picture> {
+    let folder = bench.shots().join("out").join(name);
+    let count = std::fs::read_dir(&folder)
+        .unwrap()
+        .filter(|entry| entry.as_ref().unwrap().path().extension().is_some_and(|end| end == "png"));
+    let read = |i| read_picture(&folder.join(format!("frame_{i:05}.png")), &ImageLimits::default()).unwrap();
+    (0..count.count()).map(read).collect()
+}
+
+fn bench() -> Bench {
+    let bench = Bench::new();
+    let rgb: Vec<u8> = (0..24 * 24 * 3).map(|i| (i * 11 % 241) as u8).collect();
+    let square = Picture::new(24, 24, rgb).unwrap();
+    write_png(&bench.shots().join("square.png"), &square, false).unwrap();
+    bench
+}
+
+fn made(sequence: Value) -> Made {
+    let bench = bench();
+    bench.run(&document(&sequence), &bench.options(), &Watch::new(None)).unwrap();
+    Made { a: frames(&bench, "a"), b: frames(&bench, "b"), film: frames(&bench, "film") }
+}
+
+#[test]
+fn clips_follow_each_other_frame_by_frame() {
+    let sequence = json!({ "op": "video.sequence", "clips": [
+        { "video": "@a", "from": 0.125, "to": 0.375 }, { "video": "@a" }, { "video": "@a", "from": 0.375, "to": 1 }
+    ] });
+    let Made { a, film, .. } = made(sequence);
+    let order = [1, 2, 0, 1, 2, 3, 3, 3, 3, 3, 3];
+    // What lies beyond the end of a clip is its last frame.
+    assert_eq!(film.len(), order.len());
+    for (at, index) in order.into_iter().enumerate() {
+        assert!(film[at] == a[index], "frame {at} is frame {index} of the clip");
+    }
+}
+
+#[test]
+fn a_slower_clip_of_another_shape_is_repeated_and_framed() {
+    let sequence = json!({ "op": "video.sequence", "fps": 8, "width": 24, "height": 24, "fit": "cover",
+        "clips": [{ "video": "@b", "at": 0.25 }, { "video": "@a", "at": 1 }] });
+    let Made { b, film, .. } = made(sequence);
+    assert_eq!(film.len(), 12, "1.5 seconds at eight a second");
+    let black = Picture::new(24, 24, vec![0; 24 * 24 * 3]).unwrap();
+    assert!(film[0] == black && film[1] == black, "nothing lies there");
+    for (at, index) in [(2, 0), (3, 0), (4, 1), (5, 1), (6, 2), (7, 2)] {
+        assert!(film[at] == b[index], "frame {at}");
+    }
+    assert!(film[8] != b[3] && film[8] != black, "the later clip lies on top");
+}
+
+#[test]
+fn one_clip_fades_into_the_next_and_out() {
+    let sequence = json!({ "op": "video.sequence",
+        "clips": [{ "video": "@a" }, { "video": "@a", "fade_in": 0.25, "fade_out": 0.125 }] });
+    let Made { a, film, .. } = made(sequence);
+    assert_eq!(film.len(), 6, "two frames lie over each other");
+    assert!(film[..2] == a[..2] && film[4] == a[2]);
+    let mixed = |below: &Picture, above: Option<&Picture>, weight: f64, got: &Picture| {
+        for (i, (b, g)) in below.rgb().iter().zip(got.rgb()).enumerate() {
+            let a = above.map_or(0.0, |above| f64::from(above.rgb()[i]));
+            let want = f64::from(*b) * (1.0 - weight) + a * weight;
+            assert!((f64::from(*g) - want).abs() <= 0.51, "{g} is not {want}");
+        }
+    };
+    mixed(&a[2], Some(&a[0]), 0.25, &film[2]);
+    mixed(&a[3], Some(&a[1]), 0.75, &film[3]);
+    mixed(&a[3], None, 0.5, &film[5]);
+}
+
+#[test]
+fn frames_are_kept_nowhere_and_made_once_more_the_same() {
+    let bench = bench();
+    let text = document(&json!({ "op": "video.sequence", "clips": [{ "video": "@a" }, { "video": "@b" }] }));
+    let options = bench.options();
+    bench.run(&text, &options, &Watch::new(None)).unwrap();
+    let first = frames(&bench, "film");
+    assert_eq!(first.len(), 12);
+    let mut again = options.clone();
+    (again.force, again.targets) = (true, Some(vec!["film_frames".into()]));
+    let watch = Watch::new(None);
+    bench.run(&text, &again, &watch).unwrap();
+    assert!(frames(&bench, "film") == first);
+    let ran: Vec<String> = watch.cached().into_iter().filter(|(_, known)| !known).map(|(n, _)| n).collect();
+    assert_eq!(ran, ["film", "film_frames"], "the shots are not made again");
+}
+
+#[test]
+fn what_makes_no_sense_is_refused() {
+    let bench = bench();
+    let plan = |sequence: Value| bench.plan(&document(&sequence)).map(|_: Plan| ()).unwrap_err().to_string();
+    let clips = |clip: Value| json!({ "op": "video.sequence", "clips": [clip] });
+    for (sequence, said) in [
+        (json!({ "op": "video.sequence", "clips": [] }), "clips"),
+        (clips(json!({ "video": "@photo" })), "a clip"),
+        (clips(json!({ "video": "@a", "from": 0.3, "to": 0.2 })), "after \"from\""),
+        (clips(json!({ "video": "@a", "fade_in": -1 })), "fade_in"),
+        (clips(json!({ "video": "@film" })), "film"),
+        (json!({ "op": "video.sequence", "clips": [{ "video": "@a" }], "width": 64 }), "height"),
+        (json!({ "op": "video.sequence", "clips": [{ "video": "@a" }], "fps": 1000 }), "fps"),
+    ] {
+        let error = plan(sequence.clone());
+        assert!(error.contains(said), "{sequence}: {error}");
+    }
+    let late = document(&clips(json!({ "video": "@a", "from": 0.5 })));
+    let error = bench.run(&late, &bench.options(), &Watch::new(None)).unwrap_err();
+    assert_eq!(error.class(), ErrorClass::BadInput);
+    assert!(error.to_string().contains("@a is 0.500 s long"), "{error}");
+}
