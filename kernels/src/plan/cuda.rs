@@ -22,6 +22,8 @@ pub enum MaskKind {
     Lengths,
     /// Added scores.
     Bias,
+    /// Blocks of keys a block of queries.
+    Blocks,
 }
 
 /// A call as the planner sees it.
@@ -39,6 +41,8 @@ pub struct CudaCall {
     pub plain_scale: bool,
     /// Visibility.
     pub mask: MaskKind,
+    /// Queries and keys of a block, where the mask is made of them.
+    pub block: [usize; 2],
 }
 
 /// A decision of [`plan_cuda_attention`].
@@ -118,7 +122,11 @@ pub fn plan_cuda_attention(call: CudaCall, card: Card) -> CudaPlan {
     let many = |tiles: usize| problems as u64 * tiles.max(1) as u64;
     let register_dim = REGISTER_DIMS.contains(&dim);
     let fast = call.half && call.aligned && call.plain_scale && dim % 8 == 0 && dim <= 256;
-    if !fast {
+    // The tiled kernels walk over a list of blocks; their tiles must not straddle two.
+    let tiled = TILED_DIMS.into_iter().find(|d| dim <= *d).unwrap_or(256);
+    let warps = if tiled <= 128 { 8 } else { 4 };
+    let whole_blocks = call.block[0].is_multiple_of(16 * warps) && call.block[1].is_multiple_of(64);
+    if !fast || call.mask == MaskKind::Blocks && !whole_blocks {
         if dim > 256 {
             return plan(
                 AttentionKernel::Composed,
@@ -137,7 +145,8 @@ pub fn plan_cuda_attention(call: CudaCall, card: Card) -> CudaPlan {
         let shared = 4 * floats as u32;
         return plan(AttentionKernel::Exact, dim, 0, tiles, many(tiles), 256, shared, again(query_tile));
     }
-    if keys <= 64 && queries <= 64 && register_dim && call.mask != MaskKind::Bias {
+    if keys <= 64 && queries <= 64 && register_dim && !matches!(call.mask, MaskKind::Bias | MaskKind::Blocks)
+    {
         let tiles = queries.div_ceil(16).max(1);
         let key_groups = keys.div_ceil(16).next_power_of_two().max(1);
         return plan(AttentionKernel::Short, dim, key_groups, tiles, many(tiles).div_ceil(4), 128, 0, 0);
@@ -168,8 +177,6 @@ pub fn plan_cuda_attention(call: CudaCall, card: Card) -> CudaPlan {
         let blocks = many(tiles).min(card.multiprocessors.max(1) as u64);
         return plan(AttentionKernel::Hopper, dim, 0, tiles, blocks, threads, shared, again(query_tile));
     }
-    let tiled = TILED_DIMS.into_iter().find(|d| dim <= *d).unwrap_or(256);
-    let warps = if tiled <= 128 { 8 } else { 4 };
     let tiles = queries.div_ceil(16 * warps);
     let shared = ((16 * warps + 2 * 64) * 2 * (tiled + 8)) as u32;
     plan(AttentionKernel::Flash, tiled, 0, tiles, many(tiles), 32 * warps as u32, shared, again(16 * warps))
@@ -195,6 +202,7 @@ mod tests {
             distinct: true,
             plain_scale: true,
             mask: MaskKind::None,
+            block: [0; 2],
         }
     }
 
