@@ -226,6 +226,9 @@ pub(crate) fn attention(
     let (source, name) = match plan.kernel {
         AttentionKernel::Short => ("short", format!("attention_short_d{}_k{}", plan.dim, plan.key_groups)),
         AttentionKernel::Cross => ("cross", format!("attention_cross_d{}_k{}", plan.dim, plan.key_groups)),
+        AttentionKernel::Hopper if call.mask == MaskKind::Blocks => {
+            ("hopper", format!("attention_blocks_d{}", plan.dim))
+        }
         AttentionKernel::Hopper => ("hopper", format!("attention_hopper_d{}", plan.dim)),
         AttentionKernel::Flash => ("flash", format!("attention_flash_d{}", plan.dim)),
         _ => ("exact", "attention_exact".into()),
@@ -238,7 +241,7 @@ pub(crate) fn attention(
     unsafe {
         if plan.kernel == AttentionKernel::Hopper {
             let half = dtype == DType::F16;
-            let key_rows = if plan.dim == 160 { 96 } else { 128 };
+            let key_rows = 16 * plan.key_groups as u32;
             let parameters = HopperParams {
                 q: TensorMap::rows(params.q, &q, half, 64)?,
                 k: TensorMap::rows(params.k, &k, half, key_rows)?,
