@@ -130,7 +130,7 @@ __device__ __forceinline__ void hopper_body(const HopperParams &args) {
   const uint32_t values_at = keys_at + STAGES * TILE_BYTES, bars = values_at + STAGES * TILE_BYTES;
   const uint32_t q_full = bars, q_empty = bars + 8;
   const uint32_t k_full = bars + 16, k_empty = k_full + 8 * STAGES, v_full = k_empty + 8 * STAGES,
-                 v_empty = v_full + 8 * STAGES, spans = v_empty + 8 * STAGES;
+                 v_empty = v_full + 8 * STAGES;
   const int group = __shfl_sync(~0u, threadIdx.x / 128, 0);
   const unsigned items = static_cast<unsigned>(p.batch * p.inner) * p.heads * p.tiles;
   if (threadIdx.x == 0) {
@@ -162,10 +162,6 @@ __device__ __forceinline__ void hopper_body(const HopperParams &args) {
       for (int n = w.count - 1; n >= 0; --n) {
         const Span span = span_of<KEY_TILE, BLOCKS>(p, w, n);
         barrier_wait(k_empty + 8 * ks, k_parity);
-        if constexpr (BLOCKS) {
-          // The consumers learn from here which keys they have.
-          asm volatile("st.shared.v2.u32 [%0], {%1, %2};" ::"r"(spans + 8 * ks), "r"(span.from), "r"(span.end) : "memory");
-        }
         barrier_expect(k_full + 8 * ks, TILE_BYTES);
         for (int b = 0; b < BOXES; ++b) {
           copy_box(keys_at + ks * TILE_BYTES + b * KV_BOX, &args.k, k_full + 8 * ks, 64 * b, span.from, kv_head,
@@ -249,12 +245,6 @@ __device__ __forceinline__ void hopper_body(const HopperParams &args) {
         wgmma_commit();
       };
       // Scores in `s` to weights in `s`; the running maximum moves on.
-      const auto span_at = [&](int n) {
-        if constexpr (!BLOCKS) return span_of<KEY_TILE, BLOCKS>(p, w, n);
-        Span span;
-        asm volatile("ld.shared.v2.u32 {%0, %1}, [%2];" : "=r"(span.from), "=r"(span.end) : "r"(spans + 8 * ks) : "memory");
-        return span;
-      };
       const auto soften = [&](Span span, bool first) {
         const bool causal = !BLOCKS && p.mask == MASK_CAUSAL;
         const int place = p.keys - p.queries;
@@ -310,21 +300,22 @@ __device__ __forceinline__ void hopper_body(const HopperParams &args) {
 
       barrier_wait(q_full, q_parity);
       q_parity ^= 1;
+      // Read well before the scores that need it.
+      const Span span = span_of<KEY_TILE, BLOCKS>(p, w, w.count - 1);
       barrier_wait(k_full + 8 * ks, k_parity);
       turn_wait(group);
       scores(ks);
       turn_pass(after);
       wgmma_wait<0>();
       settle(s);
-      const Span last = span_at(w.count - 1);
-      if (BLOCKS) __syncwarp();
       if (lane == 0) barrier_arrive(k_empty + 8 * ks);
       if (++ks == STAGES) ks = 0, k_parity ^= 1;
-      soften(last, true);
+      soften(span, true);
       keep();
 #pragma unroll
       for (int i = 0; i < D / 2; ++i) acc[i] = 0.f;
       for (int n = w.count - 2; n >= 0; --n) {
+        const Span span = span_of<KEY_TILE, BLOCKS>(p, w, n);
         barrier_wait(k_full + 8 * ks, k_parity);
         turn_wait(group);
         scores(ks);
@@ -333,8 +324,6 @@ __device__ __forceinline__ void hopper_body(const HopperParams &args) {
         turn_pass(after);
         wgmma_wait<1>();
         settle(s);
-        const Span span = span_at(n);
-        if (BLOCKS) __syncwarp();
         if (lane == 0) barrier_arrive(k_empty + 8 * ks);
         if (++ks == STAGES) ks = 0, k_parity ^= 1;
         soften(span, false);
