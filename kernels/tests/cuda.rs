@@ -69,7 +69,7 @@ fn check(device: &Device, dtype: DType, extents: Extents, kind: Kind, interleave
     let lengths: Vec<usize> = (0..batch).map(|b| (b * 7 + keys / 2 + 1) % (keys + 1)).collect();
     // Blocks that each kind of kernel takes; some queries see nothing.
     let block = [[128, 64], [128, 100], [24, 40]][(queries + keys) % 3];
-    let in_list = |h: usize, i: usize, j: usize| (h + 2 * i + j) % 3 == 0;
+    let in_list = |h: usize, i: usize, j: usize| (h + 2 * i + j).is_multiple_of(3);
     let hidden = |yes: bool| if yes { f64::NEG_INFINITY } else { 0.0 };
     let seen = |s: usize, h: usize, i: usize, j: usize| match kind {
         Kind::None => 0.0,
