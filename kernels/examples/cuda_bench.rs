@@ -16,8 +16,8 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
 
 #[cfg(feature = "cuda")]
 mod bench {
-    use std::time::Instant;
-
+    use candle_core::cuda_backend::WrapErr;
+    use candle_core::cuda_backend::cudarc::driver::sys::CUevent_flags;
     use candle_core::{DType, Device, Tensor};
     use kinora_kernels::*;
 
@@ -98,15 +98,16 @@ mod bench {
         let (first, used) = observed(|| attention(&q, &k, &v, &spec));
         first?;
         let kernel = used.first().map_or("none", |u| u.kernel);
-        // Batches long enough that the host's launch time does not show, each closed by a wait.
+        // The card's own clock between two events, over batches long enough that the host's launch
+        // time does not show.
+        let stream = device.as_cuda_device()?.cuda_stream();
+        let mark = || stream.record_event(Some(CUevent_flags::CU_EVENT_DEFAULT)).w();
         let run = |count: usize| -> Result<f64> {
-            device.synchronize()?;
-            let start = Instant::now();
+            let start = mark()?;
             for _ in 0..count {
                 attention(&q, &k, &v, &spec)?;
             }
-            device.synchronize()?;
-            Ok(start.elapsed().as_secs_f64() * 1e3 / count as f64)
+            Ok(f64::from(start.elapsed_ms(&mark()?).w()?) / count as f64)
         };
         let once = run(3)?.min(run(3)?);
         let count = ((20.0 / once) as usize).clamp(2, 200);

@@ -1,8 +1,11 @@
 //! Scaled dot-product attention behind one entry.
 
+mod blocks;
 mod composed;
 
 use candle_core::{DType, Tensor};
+
+pub use blocks::BlockList;
 
 use crate::cpu::attention::{Operand, Problem, Visible, run};
 use crate::cpu::view::{Guard, ours, single, tensor};
@@ -22,6 +25,8 @@ pub enum Mask {
     Lengths(Vec<usize>),
     /// Added to the scores before the softmax, broadcastable to `[batch, heads, queries, keys]`.
     Bias(Tensor),
+    /// Blocks of queries see blocks of keys.
+    Blocks(BlockList),
 }
 
 /// How exact the arithmetic must be.
@@ -99,6 +104,19 @@ fn compute(
             format!("{} lengths of at most {} keys", dims.batch * dims.inner, dims.keys),
             lengths,
         ));
+    }
+    if let Mask::Blocks(list) = &spec.mask {
+        let problems = dims.batch * dims.inner * dims.heads;
+        if list.extents() != [dims.queries, dims.keys] || !problems.is_multiple_of(list.planes()) {
+            return Err(KernelError::shape(
+                "attention",
+                format!(
+                    "a block list for {} queries and {} keys whose planes divide {problems}",
+                    dims.queries, dims.keys
+                ),
+                (list.extents(), list.planes()),
+            ));
+        }
     }
     let (q5, k5, v5) = (dims.five(q)?, dims.five(k)?, dims.five(v)?);
     #[cfg(feature = "cuda")]
@@ -225,6 +243,7 @@ fn on_cpu(
     let visible = match (&spec.mask, &bias, &bias_guard) {
         (Mask::Causal, ..) => Visible::Causal,
         (Mask::Lengths(lengths), ..) => Visible::Lengths(lengths),
+        (Mask::Blocks(list), ..) => Visible::Blocks(list),
         (Mask::Bias(_), Some(bias), Some(guard)) => {
             Visible::Bias(operand(bias, guard)?, bias.stride().last().copied().unwrap_or(0))
         }

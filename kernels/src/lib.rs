@@ -23,7 +23,7 @@ mod plan;
 mod pointwise;
 mod used;
 
-pub use attention::{AttentionSpec, Mask, Precision, attention, attention_with_lse};
+pub use attention::{AttentionSpec, BlockList, Mask, Precision, attention, attention_with_lse};
 pub use conv::{Conv2d, upsample_nearest2x};
 pub use cpu::{Isa, threads, with_isa, with_poisoned_outputs};
 #[cfg(feature = "cuda")]

@@ -43,6 +43,7 @@ enum Kind {
     Causal,
     Lengths,
     Bias,
+    Blocks,
 }
 
 /// Batch, heads, key heads, queries, keys, head dimension.
@@ -66,12 +67,16 @@ fn check(device: &Device, dtype: DType, extents: Extents, kind: Kind, interleave
     };
     let bias: Vec<f32> = random.fill(heads * queries * keys);
     let lengths: Vec<usize> = (0..batch).map(|b| (b * 7 + keys / 2 + 1) % (keys + 1)).collect();
+    // Blocks that each kind of kernel takes; some queries see nothing.
+    let block = [[128, 64], [128, 100], [24, 40]][(queries + keys) % 3];
+    let in_list = |h: usize, i: usize, j: usize| (h + 2 * i + j).is_multiple_of(3);
     let hidden = |yes: bool| if yes { f64::NEG_INFINITY } else { 0.0 };
     let seen = |s: usize, h: usize, i: usize, j: usize| match kind {
         Kind::None => 0.0,
         Kind::Causal => hidden(j + queries > i + keys),
         Kind::Lengths => hidden(j >= lengths[s]),
         Kind::Bias => f64::from(bias[(h * queries + i) * keys + j]),
+        Kind::Blocks => hidden(!in_list(h, i / block[0], j / block[1])),
     };
     let (want, want_lse) =
         naive::attention((&flat(&q), &every(&k), &every(&v)), (batch, heads, queries, keys, dim), seen);
@@ -88,6 +93,7 @@ fn check(device: &Device, dtype: DType, extents: Extents, kind: Kind, interleave
         Kind::Causal => Mask::Causal,
         Kind::Lengths => Mask::Lengths(lengths.clone()),
         Kind::Bias => Mask::Bias(Tensor::from_slice(&bias, (heads, queries, keys), device).unwrap()),
+        Kind::Blocks => Mask::Blocks(BlockList::from_fn(block, [queries, keys], heads, in_list).unwrap()),
     };
     let spec = AttentionSpec::new(dim).with_mask(mask);
     let (result, used) = observed(|| attention_with_lse(&place(&q), &place(&k), &place(&v), &spec));
@@ -106,7 +112,7 @@ fn check(device: &Device, dtype: DType, extents: Extents, kind: Kind, interleave
     used.iter().map(|u| u.kernel).collect::<Vec<_>>().join("+")
 }
 
-const KINDS: [Kind; 4] = [Kind::None, Kind::Causal, Kind::Lengths, Kind::Bias];
+const KINDS: [Kind; 5] = [Kind::None, Kind::Causal, Kind::Lengths, Kind::Bias, Kind::Blocks];
 const DTYPES: [DType; 3] = [DType::F16, DType::BF16, DType::F32];
 
 fn table(cases: &[Extents], kinds: &[Kind]) {
@@ -161,7 +167,7 @@ fn odd_sizes_and_empty_ones() {
         (1, 2, 2, 513, 1023, 128),
         (1, 1, 1, 1000, 999, 160),
     ];
-    table(&cases, &[Kind::None, Kind::Causal, Kind::Lengths, Kind::Bias]);
+    table(&cases, &KINDS);
 }
 
 #[test]
@@ -215,4 +221,82 @@ fn mixed_types_are_refused() {
     assert!(matches!(attention(&x, &y, &y, &spec), Err(KernelError::DType { .. })));
     let cpu = x.to_device(&Device::Cpu).unwrap();
     assert!(attention(&x, &cpu, &cpu, &spec).is_err());
+}
+
+/// 10,000 calls of random shape (`KINORA_FUZZ_CASES` changes that) against the plain kernel in f32 on the
+/// same rounded values, which the tables above hold against f64.
+#[test]
+fn random_shapes_agree_with_the_plain_kernel() {
+    let Some(device) = card() else { return };
+    let cases = std::env::var("KINORA_FUZZ_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(10_000usize);
+    const POOL: usize = 8 << 20;
+    let pool = Tensor::randn(0f32, 1.0, POOL, &device).unwrap();
+    let mut random = Random(20_261_127);
+    let mut below = move |n: usize| ((random.next() + 1.0) / 2.0 * n as f32) as usize % n.max(1);
+    let mut kernels = std::collections::BTreeMap::new();
+    for case in 0..cases {
+        let dtype = [DType::F16, DType::BF16][below(2)];
+        let dim = if below(3) == 0 { 8 * (1 + below(32)) } else { [40, 64, 72, 80, 128, 160][below(6)] };
+        let most = [17, 65, 130, 700][below(4)];
+        let (queries, keys) = if below(2) == 0 {
+            let n = 1 + below(most);
+            (n, n)
+        } else {
+            (1 + below(most), 1 + below(most))
+        };
+        let (kv_heads, group) = (1 + below(3), 1 + below(3));
+        let heads = kv_heads * group;
+        let room = POOL / 4 / (heads * queries.max(keys) * dim);
+        let (batch, inner) = (1 + below(3.min(room)), if below(4) == 0 { 2 } else { 1 });
+        let mut part = |heads: usize, tokens: usize, by: f64| {
+            let count = batch * inner * heads * tokens * dim;
+            // Mostly aligned; rows of 16 bytes where not.
+            let from = below(POOL - count + 1) / 8 * 8;
+            let x = pool.narrow(0, from, count).unwrap().to_dtype(dtype).unwrap();
+            let x = (x * by).unwrap();
+            let x = match below(3) {
+                0 => x.reshape((batch, inner, heads, tokens, dim)).unwrap(),
+                1 => x.reshape((batch, inner, tokens, heads, dim)).unwrap().transpose(2, 3).unwrap(),
+                _ => x.reshape((batch, tokens, inner, heads, dim)).unwrap().permute((0, 2, 3, 1, 4)).unwrap(),
+            };
+            if inner == 1 { x.squeeze(1).unwrap() } else { x }
+        };
+        let (q, k, v) = (part(heads, queries, 2.0), part(kv_heads, keys, 1.0), part(kv_heads, keys, 1.0));
+        let mask = match below(4) {
+            0 => Mask::Causal,
+            1 => Mask::Lengths((0..batch * inner).map(|_| below(keys + 1)).collect()),
+            2 => {
+                let block = [[128, 128], [256, 72], [128, 64], [16, 48]][below(4)];
+                let turn = below(5);
+                let seen = |h: usize, i: usize, j: usize| (h + i * 3 + j + turn) % 4 < 2;
+                Mask::Blocks(BlockList::from_fn(block, [queries, keys], heads, seen).unwrap())
+            }
+            _ => Mask::None,
+        };
+        let spec = AttentionSpec::new(dim).with_mask(mask);
+        let (got, used) = observed(|| attention_with_lse(&q, &k, &v, &spec));
+        let (got, lse) = got.unwrap();
+        let single = |x: &Tensor| x.to_dtype(DType::F32).unwrap();
+        let (want, want_lse) = attention_with_lse(&single(&q), &single(&k), &single(&v), &spec).unwrap();
+        let norm = |x: &Tensor| x.sqr().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap().sqrt();
+        let (error, size) = (norm(&(single(&got) - &want).unwrap()), norm(&want));
+        let tolerance = if dtype == DType::F16 { 1e-3 } else { 8e-3 };
+        // Written so that NaN fails.
+        let close = error <= tolerance * size.max(1e-6);
+        let name = used.first().map_or("none", |u| u.kernel);
+        assert!(
+            close,
+            "case {case}, {name} {dtype:?} {:?} {:?} {spec:?}: {error} of {size}",
+            q.dims(),
+            k.dims()
+        );
+        for (a, b) in flat(&lse).iter().zip(flat(&want_lse)) {
+            assert!(
+                *a == b || (a - b).abs() < 2e-3 * b.abs().max(1.0),
+                "case {case}, {name}: log-sum {a}, {b}"
+            );
+        }
+        *kernels.entry(name).or_insert(0usize) += 1;
+    }
+    eprintln!("ok {cases} cases: {kernels:?}");
 }

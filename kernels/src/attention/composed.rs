@@ -29,6 +29,11 @@ pub(super) fn attention(
             let hidden = |_, i: usize, j: usize| j + dims.queries > i + dims.keys;
             scores.broadcast_add(&bias_where(dims, 1, hidden, &q)?)?
         }
+        Mask::Blocks(list) => {
+            let hidden = |problem: usize, i: usize, j: usize| !list.sees(problem, i, j);
+            let bias = bias_where(dims, sequences * dims.heads, hidden, &q)?;
+            scores.add(&bias.reshape((sequences, dims.heads, dims.queries, dims.keys))?)?
+        }
         Mask::Lengths(lengths) => {
             let hidden = |sequence: usize, _, j: usize| lengths.get(sequence).is_some_and(|n| j >= *n);
             let bias = bias_where(dims, sequences, hidden, &q)?;

@@ -10,6 +10,7 @@ use super::math::exp2;
 use super::micro::{cut, tile, with_rows};
 use super::simd::Simd;
 use super::{Isa, Kernel, Shared, for_each, short};
+use crate::attention::BlockList;
 use crate::plan::{AttentionKernel, AttentionPlan};
 
 /// One operand: memory and the distances between batches, inner batches, heads and tokens.
@@ -37,6 +38,8 @@ pub(crate) enum Visible<'a> {
     Lengths(&'a [usize]),
     /// Added to the scores; the last stride is that of the keys.
     Bias(Operand<'a>, usize),
+    /// Blocks of keys a block of queries.
+    Blocks(&'a BlockList),
 }
 
 /// A whole call.
@@ -148,7 +151,16 @@ impl Kernel for Task<'_> {
                 }
                 let mut j0 = 0;
                 while j0 < limit {
-                    let j1 = limit.min(j0 + tile_keys);
+                    let mut j1 = limit.min(j0 + tile_keys);
+                    if let Visible::Blocks(list) = p.visible {
+                        let [tall, wide] = list.block();
+                        j1 = j1.min((j0 / wide + 1) * wide);
+                        // A tile that no query of the unit sees.
+                        if !(q0..q1).step_by(tall).chain([q1 - 1]).any(|query| list.sees(index, query, j0)) {
+                            j0 = j1;
+                            continue;
+                        }
+                    }
                     let mut v = (p.v.at([at[0], at[1], at[2], j0]), p.v.strides[3]);
                     if padded != p.dim {
                         for j in 0..j1 - j0 {
@@ -294,9 +306,20 @@ unsafe fn add_rows<S: Simd, const N: usize, const V: usize>(acc: [[S; V]; N], to
     }
 }
 
-/// Applies the mask to a tile of transposed scores.
+/// Applies the mask to a tile of transposed scores. A tile lies inside one key block of a list.
 #[inline(always)]
 unsafe fn hide(p: &Problem<'_>, range: Range, scores: *mut f32, lanes: usize) {
+    if let Visible::Blocks(list) = p.visible {
+        let [b0, b1, head] = range.at;
+        let problem = (b0 * p.outer[1] + b1) * p.outer[2] + head;
+        for i in (0..range.count).filter(|i| !list.sees(problem, range.first + i, range.j0)) {
+            for j in 0..range.j1 - range.j0 {
+                // SAFETY: the score is in the tile.
+                unsafe { *scores.wrapping_add(j * lanes + i) = f32::NEG_INFINITY };
+            }
+        }
+        return;
+    }
     for j in range.j0..range.j1 {
         let row = scores.wrapping_add((j - range.j0) * lanes);
         for i in 0..range.count {

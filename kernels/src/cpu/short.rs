@@ -15,7 +15,7 @@ use super::{Isa, Kernel, for_each};
 
 /// Whether [`run`] can take the call.
 pub(crate) fn takes(problem: &Problem<'_>) -> bool {
-    !matches!(problem.visible, Visible::Bias(..))
+    !matches!(problem.visible, Visible::Bias(..) | Visible::Blocks(_))
 }
 
 /// Computes the call.

@@ -1,12 +1,14 @@
 //! Attention calls to CUDA kernels.
 
+use std::sync::{Arc, Mutex};
+
 use candle_core::cuda_backend::CudaDevice;
-use candle_core::cuda_backend::cudarc::driver::{DevicePtr, DeviceRepr};
+use candle_core::cuda_backend::cudarc::driver::{CudaSlice, DevicePtr, DeviceRepr};
 use candle_core::{DType, Tensor};
 
 use super::tensor_map::TensorMap;
 use super::{Output, address, card, element, function, launch};
-use crate::attention::{AttentionSpec, Dims, Mask};
+use crate::attention::{AttentionSpec, BlockList, Dims, Mask};
 use crate::error::{KernelError, Result};
 use crate::plan::cuda::{CudaCall, MaskKind, plan_cuda_attention};
 use crate::plan::{AttentionKernel, AttentionShape};
@@ -61,6 +63,31 @@ struct HopperParams {
 // SAFETY: plain data in C layout, the same as the kernel's parameter.
 unsafe impl DeviceRepr for HopperParams {}
 
+/// Row starts and block indices on a card.
+type Uploaded = (CudaSlice<i32>, CudaSlice<i32>);
+
+/// A block list on the card that last used it, so that later calls copy nothing.
+#[derive(Debug, Default)]
+pub(crate) struct CardCopy(Mutex<Option<(usize, Arc<Uploaded>)>>);
+
+impl CardCopy {
+    fn of(list: &BlockList, device: &CudaDevice) -> Result<Arc<Uploaded>> {
+        let (start, index, copy) = list.parts();
+        let card = device.cuda_stream().context().cu_ctx() as usize;
+        let mut copy = copy.0.lock().unwrap_or_else(|e| e.into_inner());
+        if let Some((at, uploaded)) = &*copy
+            && *at == card
+        {
+            return Ok(uploaded.clone());
+        }
+        // No allocation of nothing: a list may be empty.
+        let index = if index.is_empty() { &[0] } else { index };
+        let uploaded = Arc::new((device.clone_htod(start)?, device.clone_htod(index)?));
+        *copy = Some((card, uploaded.clone()));
+        Ok(uploaded)
+    }
+}
+
 /// Runs a call whose operands have five dimensions; `None` when no kernel takes it.
 ///
 /// Returns `[batch, queries, inner, heads, dim]` and the log-sums `[batch, inner, heads, queries]`.
@@ -113,7 +140,9 @@ pub(crate) fn attention(
             Mask::Causal => MaskKind::Causal,
             Mask::Lengths(_) => MaskKind::Lengths,
             Mask::Bias(_) => MaskKind::Bias,
+            Mask::Blocks(_) => MaskKind::Blocks,
         },
+        block: if let Mask::Blocks(list) = &spec.mask { list.block() } else { [0; 2] },
     };
     let plan = plan_cuda_attention(call, card);
     if plan.kernel == AttentionKernel::Composed {
@@ -150,11 +179,16 @@ pub(crate) fn attention(
         }
         _ => None,
     };
+    let blocks_on_card = match &spec.mask {
+        Mask::Blocks(list) => Some((list, CardCopy::of(list, device)?)),
+        _ => None,
+    };
     let (qs, ks, vs) = (q.storage_and_layout(), k.storage_and_layout(), v.storage_and_layout());
     let bs = bias.as_ref().map(Tensor::storage_and_layout);
     let (qa, ka, va) = (address(&qs.0, &stream)?, address(&ks.0, &stream)?, address(&vs.0, &stream)?);
     let ba = bs.as_ref().map(|b| address(&b.0, &stream)).transpose()?;
     let la = lengths.as_ref().map(|l| l.device_ptr(&stream));
+    let la_blocks = blocks_on_card.as_ref().map(|(_, c)| (c.0.device_ptr(&stream), c.1.device_ptr(&stream)));
     let at = |base: u64, x: &Tensor| base + (x.layout().start_offset() * x.dtype().size_in_bytes()) as u64;
     let outer = |x: &Tensor| std::array::from_fn(|axis| x.stride()[axis] as i64);
     let row = dims.inner * dims.heads * dims.dim;
@@ -166,6 +200,8 @@ pub(crate) fn attention(
         lse: lse.as_ref().map_or(0, |l| l.address),
         bias: ba.as_ref().zip(bias.as_ref()).map_or(0, |(a, b)| at(a.0, b)),
         lengths: la.as_ref().map_or(0, |l| l.0),
+        block_start: la_blocks.as_ref().map_or(0, |l| l.0.0),
+        block_index: la_blocks.as_ref().map_or(0, |l| l.1.0),
         q_stride: outer(&q),
         k_stride: outer(&k),
         v_stride: outer(&v),
@@ -180,6 +216,9 @@ pub(crate) fn attention(
         dim: count(dims.dim)?,
         mask: call.mask as i32,
         bias_f32: bias.as_ref().is_some_and(|b| b.dtype() == DType::F32).into(),
+        block_q: count(call.block[0])?,
+        block_k: count(call.block[1])?,
+        block_planes: count(blocks_on_card.as_ref().map_or(0, |(list, _)| list.planes()))?,
         scale_log2: (spec.scale * std::f64::consts::LOG2_E) as f32,
         tiles: count(plan.tiles)?,
         ..Params::default()
@@ -187,6 +226,9 @@ pub(crate) fn attention(
     let (source, name) = match plan.kernel {
         AttentionKernel::Short => ("short", format!("attention_short_d{}_k{}", plan.dim, plan.key_groups)),
         AttentionKernel::Cross => ("cross", format!("attention_cross_d{}_k{}", plan.dim, plan.key_groups)),
+        AttentionKernel::Hopper if call.mask == MaskKind::Blocks => {
+            ("hopper", format!("attention_blocks_d{}", plan.dim))
+        }
         AttentionKernel::Hopper => ("hopper", format!("attention_hopper_d{}", plan.dim)),
         AttentionKernel::Flash => ("flash", format!("attention_flash_d{}", plan.dim)),
         _ => ("exact", "attention_exact".into()),
@@ -199,7 +241,7 @@ pub(crate) fn attention(
     unsafe {
         if plan.kernel == AttentionKernel::Hopper {
             let half = dtype == DType::F16;
-            let key_rows = if plan.dim == 160 { 96 } else { 128 };
+            let key_rows = 16 * plan.key_groups as u32;
             let parameters = HopperParams {
                 q: TensorMap::rows(params.q, &q, half, 64)?,
                 k: TensorMap::rows(params.k, &k, half, key_rows)?,
@@ -211,6 +253,6 @@ pub(crate) fn attention(
             launch(&stream, &function, grid, &params)?;
         }
     }
-    drop((qa, ka, va, ba, la));
+    drop((qa, ka, va, ba, la, la_blocks));
     Ok(finish(out, lse))
 }

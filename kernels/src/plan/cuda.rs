@@ -22,6 +22,8 @@ pub enum MaskKind {
     Lengths,
     /// Added scores.
     Bias,
+    /// Blocks of keys a block of queries.
+    Blocks,
 }
 
 /// A call as the planner sees it.
@@ -39,6 +41,8 @@ pub struct CudaCall {
     pub plain_scale: bool,
     /// Visibility.
     pub mask: MaskKind,
+    /// Queries and keys of a block, where the mask is made of them.
+    pub block: [usize; 2],
 }
 
 /// A decision of [`plan_cuda_attention`].
@@ -48,7 +52,7 @@ pub struct CudaPlan {
     pub kernel: AttentionKernel,
     /// Head dimension the kernel is compiled for; at least the call's.
     pub dim: usize,
-    /// Groups of 16 keys held at once, for the kernels that hold them all.
+    /// Groups of 16 keys held at once, where the kernel has a choice.
     pub key_groups: usize,
     /// Work items of one problem.
     pub tiles: usize,
@@ -70,9 +74,18 @@ const REGISTER_DIMS: [usize; 7] = [32, 40, 64, 80, 96, 128, 160];
 /// Head dimensions the tiled kernel is compiled for; others are filled up with zeros.
 const TILED_DIMS: [usize; 9] = [32, 48, 64, 80, 96, 128, 160, 192, 256];
 /// Tiles of the Hopper kernel, as `cuda/hopper.cu` instantiates it.
-const HOPPER_TILES: [HopperTile; 5] = [
+const HOPPER_TILES: [HopperTile; 6] = [
     HopperTile { dim: 40, queries: 192, keys: 128 },
     HopperTile { dim: 64, queries: 192, keys: 128 },
+    HopperTile { dim: 72, queries: 192, keys: 128 },
+    HopperTile { dim: 80, queries: 192, keys: 112 },
+    HopperTile { dim: 128, queries: 128, keys: 128 },
+    HopperTile { dim: 160, queries: 128, keys: 96 },
+];
+/// Its tiles for lists of blocks.
+const HOPPER_BLOCK_TILES: [HopperTile; 5] = [
+    HopperTile { dim: 40, queries: 128, keys: 128 },
+    HopperTile { dim: 64, queries: 128, keys: 128 },
     HopperTile { dim: 80, queries: 128, keys: 128 },
     HopperTile { dim: 128, queries: 128, keys: 128 },
     HopperTile { dim: 160, queries: 128, keys: 96 },
@@ -118,7 +131,12 @@ pub fn plan_cuda_attention(call: CudaCall, card: Card) -> CudaPlan {
     let many = |tiles: usize| problems as u64 * tiles.max(1) as u64;
     let register_dim = REGISTER_DIMS.contains(&dim);
     let fast = call.half && call.aligned && call.plain_scale && dim % 8 == 0 && dim <= 256;
-    if !fast {
+    // The tiled kernels walk over a list of blocks; their tiles must not straddle two.
+    let tiled = TILED_DIMS.into_iter().find(|d| dim <= *d).unwrap_or(256);
+    let warps = if tiled <= 128 { 8 } else { 4 };
+    let whole_blocks = call.block[0].is_multiple_of(16 * warps) && call.block[1].is_multiple_of(64);
+    let hopper = hopper_tile(call, card);
+    if !fast || call.mask == MaskKind::Blocks && !whole_blocks && hopper.is_none() {
         if dim > 256 {
             return plan(
                 AttentionKernel::Composed,
@@ -137,7 +155,8 @@ pub fn plan_cuda_attention(call: CudaCall, card: Card) -> CudaPlan {
         let shared = 4 * floats as u32;
         return plan(AttentionKernel::Exact, dim, 0, tiles, many(tiles), 256, shared, again(query_tile));
     }
-    if keys <= 64 && queries <= 64 && register_dim && call.mask != MaskKind::Bias {
+    if keys <= 64 && queries <= 64 && register_dim && !matches!(call.mask, MaskKind::Bias | MaskKind::Blocks)
+    {
         let tiles = queries.div_ceil(16).max(1);
         let key_groups = keys.div_ceil(16).next_power_of_two().max(1);
         return plan(AttentionKernel::Short, dim, key_groups, tiles, many(tiles).div_ceil(4), 128, 0, 0);
@@ -152,13 +171,7 @@ pub fn plan_cuda_attention(call: CudaCall, card: Card) -> CudaPlan {
         let shared = (64 * groups * dim) as u32;
         return plan(AttentionKernel::Cross, dim, groups, tiles, many(tiles), 256, shared, 0);
     }
-    if card.capability == (9, 0)
-        && call.distinct
-        && keys > 64
-        && queries >= 64
-        && (call.mask == MaskKind::None || call.mask == MaskKind::Causal && keys >= queries)
-        && let Some(HopperTile { dim, queries: query_tile, keys: key_tile }) = hopper_tile(dim)
-    {
+    if let Some(HopperTile { dim, queries: query_tile, keys: key_tile }) = hopper {
         let boxes = dim.div_ceil(64);
         // Queries once, keys and values two deep, barriers, room to align.
         let shared = (boxes * 128 * (query_tile + 4 * key_tile) + 128 + 1024) as u32;
@@ -166,18 +179,36 @@ pub fn plan_cuda_attention(call: CudaCall, card: Card) -> CudaPlan {
         let tiles = queries.div_ceil(query_tile);
         // Persistent: a block a multiprocessor takes tiles in turn.
         let blocks = many(tiles).min(card.multiprocessors.max(1) as u64);
-        return plan(AttentionKernel::Hopper, dim, 0, tiles, blocks, threads, shared, again(query_tile));
+        return plan(
+            AttentionKernel::Hopper,
+            dim,
+            key_tile / 16,
+            tiles,
+            blocks,
+            threads,
+            shared,
+            again(query_tile),
+        );
     }
-    let tiled = TILED_DIMS.into_iter().find(|d| dim <= *d).unwrap_or(256);
-    let warps = if tiled <= 128 { 8 } else { 4 };
     let tiles = queries.div_ceil(16 * warps);
     let shared = ((16 * warps + 2 * 64) * 2 * (tiled + 8)) as u32;
     plan(AttentionKernel::Flash, tiled, 0, tiles, many(tiles), 32 * warps as u32, shared, again(16 * warps))
 }
 
-/// The tile for a head dimension; smaller dimensions are filled up with zeros.
-fn hopper_tile(dim: usize) -> Option<HopperTile> {
-    HOPPER_TILES.into_iter().find(|tile| dim <= tile.dim)
+/// The Hopper kernel's tile when it takes the call; smaller head dimensions are filled up with zeros.
+fn hopper_tile(call: CudaCall, card: Card) -> Option<HopperTile> {
+    let AttentionShape { queries, keys, dim, .. } = call.shape;
+    let tiles: &[HopperTile] = match call.mask {
+        MaskKind::None => &HOPPER_TILES,
+        // A row without a visible key has no place in the pipeline.
+        MaskKind::Causal if keys >= queries => &HOPPER_TILES,
+        MaskKind::Blocks if call.block[0].is_multiple_of(128) => &HOPPER_BLOCK_TILES,
+        _ => return None,
+    };
+    if card.capability != (9, 0) || !call.distinct || keys <= 64 || queries < 64 {
+        return None;
+    }
+    tiles.iter().copied().find(|tile| dim <= tile.dim)
 }
 
 #[cfg(test)]
@@ -195,6 +226,7 @@ mod tests {
             distinct: true,
             plain_scale: true,
             mask: MaskKind::None,
+            block: [0; 2],
         }
     }
 
@@ -248,7 +280,7 @@ mod tests {
 
     #[test]
     fn hopper_takes_long_sequences_in_persistent_blocks() {
-        for (dim, tiled) in [(40, 40), (64, 64), (72, 80), (80, 80), (128, 128), (160, 160)] {
+        for (dim, tiled) in [(40, 40), (56, 64), (64, 64), (72, 72), (80, 80), (128, 128), (160, 160)] {
             let p = plan_cuda_attention(call(256, 4096, 4096, dim), H100);
             assert_eq!((p.kernel, p.dim, p.blocks), (AttentionKernel::Hopper, tiled, 132));
             assert!(p.shared_bytes <= 227 << 10, "{p:?}");
@@ -258,6 +290,19 @@ mod tests {
         // A causal row without a visible key has no place in the pipeline.
         let causal = CudaCall { mask: MaskKind::Causal, ..call(4, 300, 200, 64) };
         assert_eq!(plan_cuda_attention(causal, H100).kernel, AttentionKernel::Flash);
+    }
+
+    #[test]
+    fn lists_of_blocks_take_a_kernel_whose_tiles_fit_them() {
+        let listed = |block, card| {
+            let call = CudaCall { mask: MaskKind::Blocks, block, ..call(8, 4096, 4096, 64) };
+            plan_cuda_attention(call, card).kernel
+        };
+        assert_eq!(listed([128, 128], H100), AttentionKernel::Hopper);
+        assert_eq!(listed([384, 100], H100), AttentionKernel::Hopper);
+        assert_eq!(listed([128, 64], ADA), AttentionKernel::Flash);
+        assert_eq!(listed([128, 100], ADA), AttentionKernel::Exact);
+        assert_eq!(listed([64, 64], H100), AttentionKernel::Exact);
     }
 
     #[test]

@@ -21,7 +21,11 @@ fn check(batch: usize, heads: usize, queries: usize, keys: usize, dim: usize, se
         (0..batch).map(|b| if keys == 0 { 0 } else { (b * 7 + 1) % (keys + 1) }).collect();
     let extents = (batch, heads, queries, keys, dim);
     let hidden = |yes: bool| if yes { f64::NEG_INFINITY } else { 0.0 };
-    let masks: [(Mask, Box<BiasAt>); 4] = [
+    // Blocks of 24 queries by 40 keys, a pattern a head; some queries see nothing.
+    let seen = |h: usize, i: usize, j: usize| (h + 2 * i + j).is_multiple_of(3);
+    let list = BlockList::from_fn([24, 40], [queries, keys], heads, seen).unwrap();
+    let masks: [(Mask, Box<BiasAt>); 5] = [
+        (Mask::Blocks(list), Box::new(move |_, h, i, j| hidden(!seen(h, i / 24, j / 40)))),
         (Mask::None, Box::new(|_, _, _, _| 0.0)),
         (Mask::Causal, Box::new(move |_, _, i, j| hidden(j + queries > i + keys))),
         (Mask::Lengths(lengths.clone()), Box::new(move |s, _, _, j| hidden(j >= lengths[s]))),
@@ -135,7 +139,8 @@ fn composed_fallback_agrees() {
     let part = |random: &mut Random, t: usize| cpu(&random.fill(2 * 3 * t * 8), &[2, 3, t, 8]);
     let (q, k, v) = (part(&mut random, 6), part(&mut random, 9), part(&mut random, 9));
     let double = |x: &Tensor| x.to_dtype(DType::F64).unwrap();
-    for mask in [Mask::None, Mask::Causal, Mask::Lengths(vec![0, 4])] {
+    let list = BlockList::from_fn([2, 4], [6, 9], 3, |h, i, j| (h + i + j) % 2 == 1).unwrap();
+    for mask in [Mask::None, Mask::Causal, Mask::Lengths(vec![0, 4]), Mask::Blocks(list)] {
         let spec = AttentionSpec::new(8).with_mask(mask);
         let (a, l) = attention_with_lse(&q, &k, &v, &spec).unwrap();
         let (b, m) = attention_with_lse(&double(&q), &double(&k), &double(&v), &spec).unwrap();
