@@ -1,0 +1,131 @@
+// Convolution as a matrix product: what its kernels share.
+//
+// Rows are output pixels, columns output channels, terms (tap, channel) pairs. Pictures are
+// channels-last. Within every 32 columns the weight is stored in the order in which a lane of the
+// matrix units holds results (row p = 8 j + 2 t + e is channel 8 t + 2 j + e), so that a lane ends up
+// with 8 neighbouring channels and reads and writes 16 bytes at a time.
+#pragma once
+#include "common.cuh"
+
+enum ConvActivation { CONV_NONE = 0, CONV_RELU = 1, CONV_SWISH = 2 };
+
+// Mirrors `Params` of src/cuda/conv.rs, field by field.
+struct ConvParams {
+  const void *x;         // [n, height, width, channels]
+  const void *weight;    // [phases, columns, taps, channels]
+  const float *bias;     // [columns] or null
+  const void *residual;  // like out, or null
+  void *out;             // [n, out_height, out_width, out_channels], a picture twice as large with phases
+  float *partial;        // [splits, all output pixels, columns] when the terms are split, else null
+  long long rows;        // output pixels of one phase
+  int height, width, channels;
+  int out_height, out_width, out_channels;  // of one phase
+  int columns;                              // out_channels rounded up to 32
+  int kernel, stride, padding;
+  int phases;  // 1, or 4 for a picture of doubled size: phase (y, x) fills pixels (2 i + y, 2 j + x)
+  int chunks;  // channel blocks of a tap
+  int row_tiles, column_tiles, splits;
+  int activation;
+  float slope;  // swish is x · sigmoid(slope · x)
+};
+
+// The pixel of the whole output that row `row` of a phase is.
+__device__ __forceinline__ long long output_pixel(const ConvParams &p, long long row, int phase) {
+  if (p.phases == 1) return row;
+  const unsigned r = static_cast<unsigned>(row), line = r / p.out_width, x = r - line * p.out_width;
+  return (2ll * line + phase / 2) * (2 * p.out_width) + 2 * x + phase % 2;
+}
+
+__device__ __forceinline__ float conv_activate(const ConvParams &p, float x) {
+  if (p.activation == CONV_SWISH) return __fdividef(x, 1.f + exp2_fast(-p.slope * LOG2_E * x));
+  if (p.activation == CONV_RELU) return x < 0.f ? 0.f : x;
+  return x;
+}
+
+__device__ __forceinline__ void load_bias(const ConvParams &p, int column, float (&bias)[8]) {
+  if (p.bias != nullptr && column < p.columns) {
+    const float4 a = __ldg(reinterpret_cast<const float4 *>(p.bias + column));
+    const float4 b = __ldg(reinterpret_cast<const float4 *>(p.bias + column + 4));
+    bias[0] = a.x, bias[1] = a.y, bias[2] = a.z, bias[3] = a.w;
+    bias[4] = b.x, bias[5] = b.y, bias[6] = b.z, bias[7] = b.w;
+  } else {
+#pragma unroll
+    for (int i = 0; i < 8; ++i) bias[i] = 0.f;
+  }
+}
+
+// Whether 8 channels from `column` on can be moved at once.
+__device__ __forceinline__ bool whole(const ConvParams &p, int column) {
+  return p.out_channels % 8 == 0 && column < p.out_channels;
+}
+
+// Eight residual values of a pixel; zeros where there are none.
+template <typename T>
+__device__ __forceinline__ uint4 load_residual(const ConvParams &p, long long pixel, int column) {
+  if (p.residual == nullptr || pixel < 0 || !whole(p, column)) return make_uint4(0, 0, 0, 0);
+  return __ldg(reinterpret_cast<const uint4 *>(static_cast<const T *>(p.residual) + pixel * p.out_channels + column));
+}
+
+// Bias, activation, residual, store: 8 channels of a pixel.
+template <typename T>
+__device__ __forceinline__ void store_channels(const ConvParams &p, long long pixel, int column, float (&v)[8],
+                                               const float (&bias)[8], uint4 residual) {
+#pragma unroll
+  for (int i = 0; i < 8; ++i) v[i] = conv_activate(p, v[i] + bias[i]);
+  T *out = static_cast<T *>(p.out) + pixel * p.out_channels + column;
+  if (whole(p, column)) {
+    if (p.residual != nullptr) {
+      const uint32_t r[4] = {residual.x, residual.y, residual.z, residual.w};
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const float2 add = unpack<T>(r[i]);
+        v[2 * i] += add.x, v[2 * i + 1] += add.y;
+      }
+    }
+    *reinterpret_cast<uint4 *>(out) =
+        make_uint4(pack<T>(v[0], v[1]), pack<T>(v[2], v[3]), pack<T>(v[4], v[5]), pack<T>(v[6], v[7]));
+  } else {
+    const T *add = static_cast<const T *>(p.residual) + pixel * p.out_channels + column;
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      if (column + i < p.out_channels) out[i] = from_float<T>(p.residual ? v[i] + to_float(add[i]) : v[i]);
+    }
+  }
+}
+
+// A sum over a part of the terms, kept for `conv_finish`.
+__device__ __forceinline__ void store_partial(const ConvParams &p, long long pixel, int split, int column,
+                                              const float (&v)[8]) {
+  if (column >= p.columns) return;
+  float *to = p.partial + (split * p.rows * p.phases + pixel) * p.columns + column;
+  *reinterpret_cast<float4 *>(to) = make_float4(v[0], v[1], v[2], v[3]);
+  *reinterpret_cast<float4 *>(to + 4) = make_float4(v[4], v[5], v[6], v[7]);
+}
+
+// One 64-row (or 16-row) strip: registers of the matrix units to memory. `c[4 (4 b + j) + 2 h + e]` is
+// row g + 8 h, channel 32 b + 8 t + 2 j + e of the tile; `pixel[h]` is negative for rows past the end.
+template <typename T, int N>
+__device__ __forceinline__ void store_strip(const ConvParams &p, const float (&c)[N], const long long (&pixel)[2],
+                                            int split, int first, int t, int b) {
+  const int column = first + 32 * b + 8 * t;
+  float v[2][8];
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+#pragma unroll
+    for (int i = 0; i < 8; ++i) v[h][i] = c[16 * b + 4 * (i / 2) + 2 * h + i % 2];
+  }
+  if (p.partial != nullptr) {
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      if (pixel[h] >= 0) store_partial(p, pixel[h], split, column, v[h]);
+    }
+    return;
+  }
+  float bias[8];
+  load_bias(p, column, bias);
+  const uint4 add[2] = {load_residual<T>(p, pixel[0], column), load_residual<T>(p, pixel[1], column)};
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+    if (pixel[h] >= 0) store_channels<T>(p, pixel[h], column, v[h], bias, add[h]);
+  }
+}

@@ -1,0 +1,229 @@
+// Convolution on Hopper: the copy engine gathers pixels (its im2col mode) and weights, warp-group
+// products multiply them.
+//
+// A persistent block has one producer warp and two consumer warp groups, each with half the pixels of
+// a tile. Terms go channel block by channel block with the taps inside, so that the pixels of a block
+// come from device memory once and from the second-level cache for the other taps. Two blocks of a
+// cluster work on neighbouring pixel tiles of the same channels: each loads half of the weights and
+// the copy engine delivers them to both.
+// Compile for sm_90a with -DELEMENT=__half or __nv_bfloat16.
+#include <cuda.h>
+
+#include "conv.cuh"
+#include "conv_wgmma.cuh"
+
+struct HopperConvParams {
+  CUtensorMap pixels;   // [n, height, width, channels] by columns of pixels, 64 channels wide
+  CUtensorMap weights;  // [phases · columns, taps, channels], boxes of rows by 64 channels
+  ConvParams p;
+};
+
+__device__ __forceinline__ void barrier_init(uint32_t at, int count) {
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(at), "r"(count) : "memory");
+}
+__device__ __forceinline__ void barrier_expect(uint32_t at, uint32_t bytes) {
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(at), "r"(bytes) : "memory");
+}
+__device__ __forceinline__ void barrier_arrive(uint32_t at) {
+  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(at) : "memory");
+}
+// Arrives at the barrier in the same place of another block of the cluster.
+__device__ __forceinline__ void barrier_arrive_at(uint32_t at, uint32_t block) {
+  asm volatile(
+      "{ .reg .b32 there; mapa.shared::cluster.u32 there, %0, %1; "
+      "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [there]; }" ::"r"(at),
+      "r"(block)
+      : "memory");
+}
+__device__ __forceinline__ void barrier_wait(uint32_t at, uint32_t parity) {
+  asm volatile(
+      "{ .reg .pred p; AGAIN_%=: mbarrier.try_wait.parity.shared::cta.b64 p, [%0], %1; @p bra DONE_%=; bra AGAIN_%=; DONE_%=: }" ::"r"(at),
+      "r"(parity)
+      : "memory");
+}
+__device__ __forceinline__ uint32_t cluster_rank() {
+  uint32_t rank;
+  asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+  return rank;
+}
+__device__ __forceinline__ void cluster_sync() {
+  asm volatile("barrier.cluster.arrive.release;\n barrier.cluster.wait.acquire;" ::: "memory");
+}
+
+// 64 channels of the pixels from (image, y, x) on, in reading order, each moved by the tap (dy, dx).
+__device__ __forceinline__ void copy_pixels(uint32_t to, const CUtensorMap *map, uint32_t barrier, int channel, int x,
+                                            int y, int image, int dx, int dy) {
+  asm volatile(
+      "cp.async.bulk.tensor.4d.shared::cluster.global.im2col.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5, "
+      "%6}], [%2], {%7, %8};" ::"r"(to),
+      "l"(map), "r"(barrier), "r"(channel), "r"(x), "r"(y), "r"(image), "h"(static_cast<uint16_t>(dx)),
+      "h"(static_cast<uint16_t>(dy))
+      : "memory");
+}
+// 64 channels of one tap of neighbouring output channels, for the blocks in `blocks`.
+template <int CLUSTER>
+__device__ __forceinline__ void copy_weights(uint32_t to, const CUtensorMap *map, uint32_t barrier, int channel,
+                                             int tap, int row) {
+  if constexpr (CLUSTER == 1) {
+    asm volatile(
+        "cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5}], "
+        "[%2];" ::"r"(to),
+        "l"(map), "r"(barrier), "r"(channel), "r"(tap), "r"(row)
+        : "memory");
+  } else {
+    asm volatile(
+        "cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.multicast::cluster [%0], "
+        "[%1, {%3, %4, %5}], [%2], %6;" ::"r"(to),
+        "l"(map), "r"(barrier), "r"(channel), "r"(tap), "r"(row), "h"(static_cast<uint16_t>((1 << CLUSTER) - 1))
+        : "memory");
+  }
+}
+
+// What a block works on: a tile of pixels, a tile of channels of a phase, a part of the terms.
+struct ConvWork {
+  int row_tile, column, phase, split, first, last;
+};
+
+template <int CLUSTER, int BN>
+__device__ __forceinline__ ConvWork conv_work(const ConvParams &p, int item, int rank) {
+  ConvWork w;
+  const int across = p.phases * p.column_tiles, rest = item / across, n = item - rest * across;
+  w.phase = n / p.column_tiles;
+  w.column = (n - w.phase * p.column_tiles) * BN;
+  const int pair = rest / p.splits;
+  w.split = rest - pair * p.splits;
+  w.row_tile = pair * CLUSTER + rank;
+  const int terms = p.kernel * p.kernel * p.chunks;
+  w.first = static_cast<int>(static_cast<long long>(terms) * w.split / p.splits);
+  w.last = static_cast<int>(static_cast<long long>(terms) * (w.split + 1) / p.splits);
+  return w;
+}
+
+template <typename T, int BM, int BN, int STAGES, int CLUSTER, int REGS>
+__device__ __forceinline__ void conv_hopper(const HopperConvParams &args) {
+  constexpr int STRIPS = BM / 128, A_BYTES = BM * 128, B_BYTES = BN * 128, STAGE = A_BYTES + B_BYTES;
+  constexpr int B_SHARE = BN / CLUSTER;
+  static_assert(B_SHARE % 8 == 0, "a share of the weights is whole swizzle atoms");
+  const ConvParams &p = args.p;
+  extern __shared__ char memory[];
+  const uint32_t base = (shared_address(memory) + 1023) & ~1023u;
+  const uint32_t full = base + STAGES * STAGE, empty = full + 8 * STAGES;
+  const int group = threadIdx.x / 128;
+  const int rank = CLUSTER == 1 ? 0 : cluster_rank();
+  const int items = (p.row_tiles + CLUSTER - 1) / CLUSTER * p.splits * p.phases * p.column_tiles;
+  const int start = blockIdx.x / CLUSTER, step = gridDim.x / CLUSTER;
+  if (threadIdx.x == 0) {
+    for (int s = 0; s < STAGES; ++s) barrier_init(full + 8 * s, 1), barrier_init(empty + 8 * s, 8 * CLUSTER);
+    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+  }
+  __syncthreads();
+  if constexpr (CLUSTER > 1) cluster_sync();
+
+  if (group == 2) {
+    if constexpr (REGS != 0) asm volatile("setmaxnreg.dec.sync.aligned.u32 40;");
+    if (threadIdx.x == 256) {
+      const int taps = p.kernel * p.kernel, area = p.out_height * p.out_width;
+      int s = 0;
+      uint32_t parity = 1;
+      for (int item = start; item < items; item += step) {
+        const ConvWork w = conv_work<CLUSTER, BN>(p, item, rank);
+        const int row = w.row_tile * BM, image = row / area, place = row - image * area;
+        const int line = place / p.out_width;
+        const int y = line * p.stride - p.padding, x = (place - line * p.out_width) * p.stride - p.padding;
+        const int dy = w.phase / 2, dx = w.phase % 2;
+        const int weight_row = w.phase * p.columns + w.column + rank * B_SHARE;
+        int chunk = w.first / taps, tap = w.first - chunk * taps;
+        int ky = tap / p.kernel, kx = tap - ky * p.kernel;
+        for (int k = w.first; k < w.last; ++k) {
+          const uint32_t at = base + s * STAGE;
+          barrier_wait(empty + 8 * s, parity);
+          barrier_expect(full + 8 * s, STAGE);
+          copy_pixels(at, &args.pixels, full + 8 * s, 64 * chunk, x, y, image, dx + kx, dy + ky);
+          copy_weights<CLUSTER>(at + A_BYTES + rank * B_SHARE * 128, &args.weights, full + 8 * s, 64 * chunk, tap,
+                                weight_row);
+          if (++s == STAGES) s = 0, parity ^= 1;
+          ++tap, ++kx;
+          if (kx == p.kernel) kx = 0, ++ky;
+          if (tap == taps) tap = 0, ky = 0, ++chunk;
+        }
+      }
+    }
+  } else {
+    if constexpr (REGS != 0) asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(REGS));
+    const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4, warp = threadIdx.x / 32 % 4;
+    const auto release = [&](int s) {
+      if constexpr (CLUSTER == 1) {
+        if (lane == 0) barrier_arrive(empty + 8 * s);
+      } else {
+        if (lane < CLUSTER) barrier_arrive_at(empty + 8 * s, lane);
+      }
+    };
+    int s = 0;
+    uint32_t parity = 0;
+    for (int item = start; item < items; item += step) {
+      const ConvWork w = conv_work<CLUSTER, BN>(p, item, rank);
+      float acc[STRIPS][BN / 2];
+      int before = -1;
+      for (int k = w.first; k < w.last; ++k) {
+        const uint32_t a = base + s * STAGE + group * STRIPS * 8192, b = base + s * STAGE + A_BYTES;
+        barrier_wait(full + 8 * s, parity);
+        wgmma_fence();
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+#pragma unroll
+          for (int m = 0; m < STRIPS; ++m) {
+            wgmma_tile<T>(acc[m], matrix_at(a + m * 8192 + i * 32, 16), matrix_at(b + i * 32, 16), i > 0 || before >= 0);
+          }
+        }
+        wgmma_commit();
+        if (before >= 0) {
+          wgmma_wait<1>();
+          release(before);
+        }
+        before = s;
+        if (++s == STAGES) s = 0, parity ^= 1;
+      }
+      wgmma_wait<0>();
+#pragma unroll
+      for (int m = 0; m < STRIPS; ++m) settle(acc[m]);
+      release(before);
+
+      long long pixel[STRIPS][2];
+#pragma unroll
+      for (int m = 0; m < STRIPS; ++m) {
+#pragma unroll
+        for (int h = 0; h < 2; ++h) {
+          const long long row = static_cast<long long>(w.row_tile) * BM + (group * STRIPS + m) * 64 + warp * 16 + g + 8 * h;
+          pixel[m][h] = row < p.rows ? output_pixel(p, row, w.phase) : -1;
+        }
+      }
+#pragma unroll
+      for (int b = 0; b < BN / 32; ++b) {
+#pragma unroll
+        for (int m = 0; m < STRIPS; ++m) store_strip<T>(p, acc[m], pixel[m], w.split, w.column, t, b);
+      }
+    }
+  }
+  // A block's shared memory must outlive what its neighbour sends there.
+  if constexpr (CLUSTER > 1) cluster_sync();
+}
+
+// With one block a multiprocessor the producer hands its registers to the consumers; with two it is a
+// single warp, and the end of one block's tile hides behind the products of the other.
+#define HOPPER_CONV(BM, BN, STAGES, BLOCKS)                                                                   \
+  extern "C" __global__ void __launch_bounds__(BLOCKS == 1 ? 384 : 288, BLOCKS)                             \
+      conv_hopper_##BM##x##BN(const __grid_constant__ HopperConvParams args) {                              \
+    conv_hopper<ELEMENT, BM, BN, STAGES, 1, BLOCKS == 1 ? 232 : 0>(args);                                   \
+  }                                                                                                         \
+  extern "C" __global__ void __cluster_dims__(2, 1, 1) __launch_bounds__(BLOCKS == 1 ? 384 : 288, BLOCKS)   \
+      conv_hopper_##BM##x##BN##_pair(const __grid_constant__ HopperConvParams args) {                       \
+    conv_hopper<ELEMENT, BM, BN, STAGES, 2, BLOCKS == 1 ? 232 : 0>(args);                                   \
+  }
+
+HOPPER_CONV(256, 160, 4, 1)
+HOPPER_CONV(256, 128, 4, 1)
+HOPPER_CONV(128, 256, 4, 1)
+HOPPER_CONV(128, 160, 6, 1)
+HOPPER_CONV(128, 128, 3, 2)
+HOPPER_CONV(128, 32, 5, 2)
