@@ -1,11 +1,10 @@
 // Convolution on Hopper: the copy engine gathers pixels (its im2col mode) and weights, warp-group
 // products multiply them.
 //
-// A persistent block has one producer warp and two consumer warp groups, each with half the pixels of
-// a tile. Terms go channel block by channel block with the taps inside, so that the pixels of a block
-// come from device memory once and from the second-level cache for the other taps. Two blocks of a
-// cluster work on neighbouring pixel tiles of the same channels: each loads half of the weights and
-// the copy engine delivers them to both.
+// A persistent block has one producer warp and two consumer warp groups. The groups share a tile, each
+// with half the pixels; or, where sums are short, they take tiles in turn, so that one stores while
+// the other multiplies. Terms go channel block by channel block with the taps inside, so that the
+// pixels of a block come from device memory once and from the second-level cache for the other taps.
 // Compile for sm_90a with -DELEMENT=__half or __nv_bfloat16.
 #include <cuda.h>
 
@@ -27,29 +26,12 @@ __device__ __forceinline__ void barrier_expect(uint32_t at, uint32_t bytes) {
 __device__ __forceinline__ void barrier_arrive(uint32_t at) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(at) : "memory");
 }
-// Arrives at the barrier in the same place of another block of the cluster.
-__device__ __forceinline__ void barrier_arrive_at(uint32_t at, uint32_t block) {
-  asm volatile(
-      "{ .reg .b32 there; mapa.shared::cluster.u32 there, %0, %1; "
-      "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [there]; }" ::"r"(at),
-      "r"(block)
-      : "memory");
-}
 __device__ __forceinline__ void barrier_wait(uint32_t at, uint32_t parity) {
   asm volatile(
       "{ .reg .pred p; AGAIN_%=: mbarrier.try_wait.parity.shared::cta.b64 p, [%0], %1; @p bra DONE_%=; bra AGAIN_%=; DONE_%=: }" ::"r"(at),
       "r"(parity)
       : "memory");
 }
-__device__ __forceinline__ uint32_t cluster_rank() {
-  uint32_t rank;
-  asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
-  return rank;
-}
-__device__ __forceinline__ void cluster_sync() {
-  asm volatile("barrier.cluster.arrive.release;\n barrier.cluster.wait.acquire;" ::: "memory");
-}
-
 // 64 channels of the pixels from (image, y, x) on, in reading order, each moved by the tap (dy, dx).
 __device__ __forceinline__ void copy_pixels(uint32_t to, const CUtensorMap *map, uint32_t barrier, int channel, int x,
                                             int y, int image, int dx, int dy) {
@@ -60,23 +42,14 @@ __device__ __forceinline__ void copy_pixels(uint32_t to, const CUtensorMap *map,
       "h"(static_cast<uint16_t>(dy))
       : "memory");
 }
-// 64 channels of one tap of neighbouring output channels, for the blocks in `blocks`.
-template <int CLUSTER>
+// 64 channels of one tap of neighbouring output channels.
 __device__ __forceinline__ void copy_weights(uint32_t to, const CUtensorMap *map, uint32_t barrier, int channel,
                                              int tap, int row) {
-  if constexpr (CLUSTER == 1) {
-    asm volatile(
-        "cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5}], "
-        "[%2];" ::"r"(to),
-        "l"(map), "r"(barrier), "r"(channel), "r"(tap), "r"(row)
-        : "memory");
-  } else {
-    asm volatile(
-        "cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.multicast::cluster [%0], "
-        "[%1, {%3, %4, %5}], [%2], %6;" ::"r"(to),
-        "l"(map), "r"(barrier), "r"(channel), "r"(tap), "r"(row), "h"(static_cast<uint16_t>((1 << CLUSTER) - 1))
-        : "memory");
-  }
+  asm volatile(
+      "cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5}], "
+      "[%2];" ::"r"(to),
+      "l"(map), "r"(barrier), "r"(channel), "r"(tap), "r"(row)
+      : "memory");
 }
 
 // What a block works on: a tile of pixels, a tile of channels of a phase, a part of the terms.
@@ -84,55 +57,64 @@ struct ConvWork {
   int row_tile, column, phase, split, first, last;
 };
 
-template <int CLUSTER, int BN>
-__device__ __forceinline__ ConvWork conv_work(const ConvParams &p, int item, int rank) {
+template <int BN> __device__ __forceinline__ ConvWork conv_work(const ConvParams &p, int item) {
   ConvWork w;
   const int across = p.phases * p.column_tiles, rest = item / across, n = item - rest * across;
   w.phase = n / p.column_tiles;
   w.column = (n - w.phase * p.column_tiles) * BN;
-  const int pair = rest / p.splits;
-  w.split = rest - pair * p.splits;
-  w.row_tile = pair * CLUSTER + rank;
+  w.row_tile = rest / p.splits;
+  w.split = rest - w.row_tile * p.splits;
   const int terms = p.kernel * p.kernel * p.chunks;
   w.first = static_cast<int>(static_cast<long long>(terms) * w.split / p.splits);
   w.last = static_cast<int>(static_cast<long long>(terms) * (w.split + 1) / p.splits);
   return w;
 }
 
-template <typename T, int BM, int BN, int STAGES, int CLUSTER, int REGS>
+// Asks the second-level cache for the residual of a tile, whose loads would otherwise wait for memory.
+template <typename T, int BM, int BN>
+__device__ __forceinline__ void prefetch_residual(const ConvParams &p, const ConvWork &w, int lane) {
+  constexpr int LINES = BN * static_cast<int>(sizeof(T)) / 128 + 1;
+  for (int i = lane; i < BM * LINES; i += 32) {
+    const long long row = static_cast<long long>(w.row_tile) * BM + i / LINES;
+    const int column = min(w.column + i % LINES * 64, p.out_channels - 1);
+    if (row < p.rows) {
+      const T *at = static_cast<const T *>(p.residual) + output_pixel(p, row, w.phase) * p.out_channels + column;
+      asm volatile("prefetch.global.L2 [%0];" ::"l"(at));
+    }
+  }
+}
+
+// TURNS: the groups take tiles in turn. REGS: registers of a consumer, 0 where they are not moved.
+template <typename T, int BM, int BN, int STAGES, bool TURNS, int REGS>
 __device__ __forceinline__ void conv_hopper(const HopperConvParams &args) {
-  constexpr int STRIPS = BM / 128, A_BYTES = BM * 128, B_BYTES = BN * 128, STAGE = A_BYTES + B_BYTES;
-  constexpr int B_SHARE = BN / CLUSTER;
-  static_assert(B_SHARE % 8 == 0, "a share of the weights is whole swizzle atoms");
+  constexpr int STRIPS = BM / (TURNS ? 64 : 128), A_BYTES = BM * 128, STAGE = A_BYTES + BN * 128;
   const ConvParams &p = args.p;
   extern __shared__ char memory[];
   const uint32_t base = (shared_address(memory) + 1023) & ~1023u;
   const uint32_t full = base + STAGES * STAGE, empty = full + 8 * STAGES;
-  const int group = threadIdx.x / 128;
-  const int rank = CLUSTER == 1 ? 0 : cluster_rank();
-  const int items = (p.row_tiles + CLUSTER - 1) / CLUSTER * p.splits * p.phases * p.column_tiles;
-  const int start = blockIdx.x / CLUSTER, step = gridDim.x / CLUSTER;
+  const int group = threadIdx.x / 128, lane = threadIdx.x % 32;
+  const int items = p.row_tiles * p.splits * p.phases * p.column_tiles, step = gridDim.x;
   if (threadIdx.x == 0) {
-    for (int s = 0; s < STAGES; ++s) barrier_init(full + 8 * s, 1), barrier_init(empty + 8 * s, 8 * CLUSTER);
+    for (int s = 0; s < STAGES; ++s) barrier_init(full + 8 * s, 1), barrier_init(empty + 8 * s, TURNS ? 4 : 8);
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
     asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
   }
   __syncthreads();
-  if constexpr (CLUSTER > 1) cluster_sync();
 
   if (group == 2) {
     if constexpr (REGS != 0) asm volatile("setmaxnreg.dec.sync.aligned.u32 40;");
-    if (threadIdx.x == 256) {
-      const int taps = p.kernel * p.kernel, area = p.out_height * p.out_width;
-      int s = 0;
-      uint32_t parity = 1;
-      for (int item = start; item < items; item += step) {
-        const ConvWork w = conv_work<CLUSTER, BN>(p, item, rank);
+    if (threadIdx.x >= 288) return;
+    const int taps = p.kernel * p.kernel, area = p.out_height * p.out_width;
+    int s = 0;
+    uint32_t parity = 1;
+    for (int item = blockIdx.x; item < items; item += step) {
+      const ConvWork w = conv_work<BN>(p, item);
+      if (p.residual != nullptr && p.partial == nullptr) prefetch_residual<T, BM, BN>(p, w, lane);
+      if (lane == 0) {
         const int row = w.row_tile * BM, image = row / area, place = row - image * area;
         const int line = place / p.out_width;
         const int y = line * p.stride - p.padding, x = (place - line * p.out_width) * p.stride - p.padding;
-        const int dy = w.phase / 2, dx = w.phase % 2;
-        const int weight_row = w.phase * p.columns + w.column + rank * B_SHARE;
+        const int dy = w.phase / 2, dx = w.phase % 2, weight_row = w.phase * p.columns + w.column;
         int chunk = w.first / taps, tap = w.first - chunk * taps;
         int ky = tap / p.kernel, kx = tap - ky * p.kernel;
         for (int k = w.first; k < w.last; ++k) {
@@ -140,33 +122,36 @@ __device__ __forceinline__ void conv_hopper(const HopperConvParams &args) {
           barrier_wait(empty + 8 * s, parity);
           barrier_expect(full + 8 * s, STAGE);
           copy_pixels(at, &args.pixels, full + 8 * s, 64 * chunk, x, y, image, dx + kx, dy + ky);
-          copy_weights<CLUSTER>(at + A_BYTES + rank * B_SHARE * 128, &args.weights, full + 8 * s, 64 * chunk, tap,
-                                weight_row);
+          copy_weights(at + A_BYTES, &args.weights, full + 8 * s, 64 * chunk, tap, weight_row);
           if (++s == STAGES) s = 0, parity ^= 1;
           ++tap, ++kx;
           if (kx == p.kernel) kx = 0, ++ky;
           if (tap == taps) tap = 0, ky = 0, ++chunk;
         }
       }
+      __syncwarp();
     }
   } else {
     if constexpr (REGS != 0) asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(REGS));
-    const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4, warp = threadIdx.x / 32 % 4;
-    const auto release = [&](int s) {
-      if constexpr (CLUSTER == 1) {
-        if (lane == 0) barrier_arrive(empty + 8 * s);
-      } else {
-        if (lane < CLUSTER) barrier_arrive_at(empty + 8 * s, lane);
-      }
-    };
+    const int g = lane / 4, t = lane % 4, warp = threadIdx.x / 32 % 4;
     int s = 0;
     uint32_t parity = 0;
-    for (int item = start; item < items; item += step) {
-      const ConvWork w = conv_work<CLUSTER, BN>(p, item, rank);
+    // Passes by the stages of the other group's tile.
+    const auto skip = [&](int item) {
+      if (item >= items) return;
+      const ConvWork w = conv_work<BN>(p, item);
+      const int at = s + w.last - w.first, laps = at / STAGES;
+      s = at - laps * STAGES;
+      parity ^= laps & 1;
+    };
+    int item = blockIdx.x;
+    if (TURNS && group == 1) skip(item), item += step;
+    for (; item < items; item += TURNS ? 2 * step : step) {
+      const ConvWork w = conv_work<BN>(p, item);
       float acc[STRIPS][BN / 2];
       int before = -1;
       for (int k = w.first; k < w.last; ++k) {
-        const uint32_t a = base + s * STAGE + group * STRIPS * 8192, b = base + s * STAGE + A_BYTES;
+        const uint32_t a = base + s * STAGE + (TURNS ? 0 : group * STRIPS * 8192), b = base + s * STAGE + A_BYTES;
         barrier_wait(full + 8 * s, parity);
         wgmma_fence();
 #pragma unroll
@@ -179,7 +164,7 @@ __device__ __forceinline__ void conv_hopper(const HopperConvParams &args) {
         wgmma_commit();
         if (before >= 0) {
           wgmma_wait<1>();
-          release(before);
+          if (lane == 0) barrier_arrive(empty + 8 * before);
         }
         before = s;
         if (++s == STAGES) s = 0, parity ^= 1;
@@ -187,14 +172,16 @@ __device__ __forceinline__ void conv_hopper(const HopperConvParams &args) {
       wgmma_wait<0>();
 #pragma unroll
       for (int m = 0; m < STRIPS; ++m) settle(acc[m]);
-      release(before);
+      if (lane == 0) barrier_arrive(empty + 8 * before);
+      if constexpr (TURNS) skip(item + step);
 
       long long pixel[STRIPS][2];
 #pragma unroll
       for (int m = 0; m < STRIPS; ++m) {
 #pragma unroll
         for (int h = 0; h < 2; ++h) {
-          const long long row = static_cast<long long>(w.row_tile) * BM + (group * STRIPS + m) * 64 + warp * 16 + g + 8 * h;
+          const int strip = (TURNS ? 0 : group * STRIPS) + m;
+          const long long row = static_cast<long long>(w.row_tile) * BM + strip * 64 + warp * 16 + g + 8 * h;
           pixel[m][h] = row < p.rows ? output_pixel(p, row, w.phase) : -1;
         }
       }
@@ -205,25 +192,20 @@ __device__ __forceinline__ void conv_hopper(const HopperConvParams &args) {
       }
     }
   }
-  // A block's shared memory must outlive what its neighbour sends there.
-  if constexpr (CLUSTER > 1) cluster_sync();
 }
 
 // With one block a multiprocessor the producer hands its registers to the consumers; with two it is a
-// single warp, and the end of one block's tile hides behind the products of the other.
-#define HOPPER_CONV(BM, BN, STAGES, BLOCKS)                                                                   \
-  extern "C" __global__ void __launch_bounds__(BLOCKS == 1 ? 384 : 288, BLOCKS)                             \
-      conv_hopper_##BM##x##BN(const __grid_constant__ HopperConvParams args) {                              \
-    conv_hopper<ELEMENT, BM, BN, STAGES, 1, BLOCKS == 1 ? 232 : 0>(args);                                   \
-  }                                                                                                         \
-  extern "C" __global__ void __cluster_dims__(2, 1, 1) __launch_bounds__(BLOCKS == 1 ? 384 : 288, BLOCKS)   \
-      conv_hopper_##BM##x##BN##_pair(const __grid_constant__ HopperConvParams args) {                       \
-    conv_hopper<ELEMENT, BM, BN, STAGES, 2, BLOCKS == 1 ? 232 : 0>(args);                                   \
+// single warp.
+#define HOPPER_CONV(NAME, BM, BN, STAGES, TURNS, BLOCKS)                                        \
+  extern "C" __global__ void __launch_bounds__(BLOCKS == 1 ? 384 : 288, BLOCKS)               \
+      conv_hopper_##NAME(const __grid_constant__ HopperConvParams args) {                     \
+    conv_hopper<ELEMENT, BM, BN, STAGES, TURNS, BLOCKS == 1 ? 232 : 0>(args);                 \
   }
 
-HOPPER_CONV(256, 160, 4, 1)
-HOPPER_CONV(256, 128, 4, 1)
-HOPPER_CONV(128, 256, 4, 1)
-HOPPER_CONV(128, 160, 6, 1)
-HOPPER_CONV(128, 128, 3, 2)
-HOPPER_CONV(128, 32, 5, 2)
+HOPPER_CONV(256x160, 256, 160, 4, false, 1)
+HOPPER_CONV(256x128, 256, 128, 4, false, 1)
+HOPPER_CONV(128x256, 128, 256, 4, false, 1)
+HOPPER_CONV(turns_128x160, 128, 160, 6, true, 1)
+HOPPER_CONV(turns_128x128, 128, 128, 7, true, 1)
+HOPPER_CONV(128x160, 128, 160, 6, false, 1)
+HOPPER_CONV(128x32, 128, 32, 5, false, 2)
