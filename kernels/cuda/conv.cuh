@@ -29,6 +29,24 @@ struct ConvParams {
   float slope;  // swish is x · sigmoid(slope · x)
 };
 
+// What a block works on: a tile of pixels, a tile of channels of a phase, a part of the terms.
+struct ConvWork {
+  int row_tile, column, phase, split, first, last;
+};
+
+template <int BN> __device__ __forceinline__ ConvWork conv_work(const ConvParams &p, int item) {
+  ConvWork w;
+  const int across = p.phases * p.column_tiles, rest = item / across, n = item - rest * across;
+  w.phase = n / p.column_tiles;
+  w.column = (n - w.phase * p.column_tiles) * BN;
+  w.row_tile = rest / p.splits;
+  w.split = rest - w.row_tile * p.splits;
+  const int terms = p.kernel * p.kernel * p.chunks;
+  w.first = static_cast<int>(static_cast<long long>(terms) * w.split / p.splits);
+  w.last = static_cast<int>(static_cast<long long>(terms) * (w.split + 1) / p.splits);
+  return w;
+}
+
 // The pixel of the whole output that row `row` of a phase is.
 __device__ __forceinline__ long long output_pixel(const ConvParams &p, long long row, int phase) {
   if (p.phases == 1) return row;
@@ -102,7 +120,7 @@ __device__ __forceinline__ void store_partial(const ConvParams &p, long long pix
   *reinterpret_cast<float4 *>(to + 4) = make_float4(v[4], v[5], v[6], v[7]);
 }
 
-// One 64-row (or 16-row) strip: registers of the matrix units to memory. `c[4 (4 b + j) + 2 h + e]` is
+// Rows of the matrix units: registers to memory. `c[4 (4 b + j) + 2 h + e]` is
 // row g + 8 h, channel 32 b + 8 t + 2 j + e of the tile; `pixel[h]` is negative for rows past the end.
 template <typename T, int N>
 __device__ __forceinline__ void store_strip(const ConvParams &p, const float (&c)[N], const long long (&pixel)[2],

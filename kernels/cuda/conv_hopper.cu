@@ -52,24 +52,6 @@ __device__ __forceinline__ void copy_weights(uint32_t to, const CUtensorMap *map
       : "memory");
 }
 
-// What a block works on: a tile of pixels, a tile of channels of a phase, a part of the terms.
-struct ConvWork {
-  int row_tile, column, phase, split, first, last;
-};
-
-template <int BN> __device__ __forceinline__ ConvWork conv_work(const ConvParams &p, int item) {
-  ConvWork w;
-  const int across = p.phases * p.column_tiles, rest = item / across, n = item - rest * across;
-  w.phase = n / p.column_tiles;
-  w.column = (n - w.phase * p.column_tiles) * BN;
-  w.row_tile = rest / p.splits;
-  w.split = rest - w.row_tile * p.splits;
-  const int terms = p.kernel * p.kernel * p.chunks;
-  w.first = static_cast<int>(static_cast<long long>(terms) * w.split / p.splits);
-  w.last = static_cast<int>(static_cast<long long>(terms) * (w.split + 1) / p.splits);
-  return w;
-}
-
 // Asks the second-level cache for the residual of a tile, whose loads would otherwise wait for memory.
 template <typename T, int BM, int BN>
 __device__ __forceinline__ void prefetch_residual(const ConvParams &p, const ConvWork &w, int lane) {
@@ -208,4 +190,4 @@ HOPPER_CONV(128x256, 128, 256, 4, false, 1)
 HOPPER_CONV(turns_128x160, 128, 160, 6, true, 1)
 HOPPER_CONV(turns_128x128, 128, 128, 7, true, 1)
 HOPPER_CONV(128x160, 128, 160, 6, false, 1)
-HOPPER_CONV(128x32, 128, 32, 5, false, 2)
+HOPPER_CONV(128x64, 128, 64, 4, false, 2)
