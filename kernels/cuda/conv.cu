@@ -104,16 +104,16 @@ template <typename T> __device__ __forceinline__ void conv_matrix(const ConvPara
       }
     }
   }
+  long long pixel[4][2];
 #pragma unroll
   for (int m = 0; m < 4; ++m) {
-    long long pixel[2];
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       const long long row = static_cast<long long>(w.row_tile) * 128 + rows + 16 * m + g + 8 * h;
-      pixel[h] = row < p.rows ? output_pixel(p, row, w.phase) : -1;
+      pixel[m][h] = row < p.rows ? output_pixel(p, row, w.phase) : -1;
     }
-    store_strip<T>(p, acc[m], pixel, w.split, w.column + columns, t, 0);
   }
+  store_tile<T>(p, acc, pixel, w.split, w.column + columns, t);
 }
 
 // f32: 128 pixels by 64 channels, 16 terms a step; sums by blocks of 256 terms. The weight is in plain

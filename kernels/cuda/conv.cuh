@@ -120,30 +120,42 @@ __device__ __forceinline__ void store_partial(const ConvParams &p, long long pix
   *reinterpret_cast<float4 *>(to + 4) = make_float4(v[4], v[5], v[6], v[7]);
 }
 
-// Rows of the matrix units: registers to memory. `c[4 (4 b + j) + 2 h + e]` is
-// row g + 8 h, channel 32 b + 8 t + 2 j + e of the tile; `pixel[h]` is negative for rows past the end.
-template <typename T, int N>
-__device__ __forceinline__ void store_strip(const ConvParams &p, const float (&c)[N], const long long (&pixel)[2],
-                                            int split, int first, int t, int b) {
-  const int column = first + 32 * b + 8 * t;
-  float v[2][8];
-#pragma unroll
-  for (int h = 0; h < 2; ++h) {
-#pragma unroll
-    for (int i = 0; i < 8; ++i) v[h][i] = c[16 * b + 4 * (i / 2) + 2 * h + i % 2];
-  }
-  if (p.partial != nullptr) {
+// Rows of the matrix units: registers to memory. `c[m][4 (4 b + j) + 2 h + e]` is row g + 8 h of strip
+// m, channel 32 b + 8 t + 2 j + e of the tile; `pixel[m][h]` is negative for rows past the end.
+//
+// The residual is read a few steps ahead, as far as registers allow.
+template <typename T, int STRIPS, int N>
+__device__ __forceinline__ void store_tile(const ConvParams &p, const float (&c)[STRIPS][N],
+                                           const long long (&pixel)[STRIPS][2], int split, int first, int t) {
+  constexpr int BLOCKS = N / 16, STEPS = STRIPS * BLOCKS;
+  constexpr int AHEAD = STRIPS * N > 128 || N == 16 ? 2 : STEPS < 4 ? STEPS : 4;
+  uint4 add[AHEAD][2];
+  const auto fetch = [&](int step) {
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
-      if (pixel[h] >= 0) store_partial(p, pixel[h], split, column, v[h]);
+      add[step % AHEAD][h] = load_residual<T>(p, pixel[step / BLOCKS][h], first + step % BLOCKS * 32 + 8 * t);
     }
-    return;
-  }
-  float bias[8];
-  load_bias(p, column, bias);
-  const uint4 add[2] = {load_residual<T>(p, pixel[0], column), load_residual<T>(p, pixel[1], column)};
+  };
+  const bool whole_sum = p.partial == nullptr;
 #pragma unroll
-  for (int h = 0; h < 2; ++h) {
-    if (pixel[h] >= 0) store_channels<T>(p, pixel[h], column, v[h], bias, add[h]);
+  for (int step = 0; step < AHEAD; ++step) {
+    if (whole_sum) fetch(step);
+  }
+#pragma unroll
+  for (int step = 0; step < STEPS; ++step) {
+    const int m = step / BLOCKS, b = step % BLOCKS, column = first + 32 * b + 8 * t;
+    float bias[8];
+    load_bias(p, column, bias);
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      float v[8];
+#pragma unroll
+      for (int i = 0; i < 8; ++i) v[i] = c[m][16 * b + 4 * (i / 2) + 2 * h + i % 2];
+      if (pixel[m][h] >= 0) {
+        if (whole_sum) store_channels<T>(p, pixel[m][h], column, v, bias, add[step % AHEAD][h]);
+        else store_partial(p, pixel[m][h], split, column, v);
+      }
+    }
+    if (whole_sum && step + AHEAD < STEPS) fetch(step + AHEAD);
   }
 }

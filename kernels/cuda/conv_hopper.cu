@@ -73,11 +73,12 @@ __device__ __forceinline__ void conv_hopper(const HopperConvParams &args) {
   const ConvParams &p = args.p;
   extern __shared__ char memory[];
   const uint32_t base = (shared_address(memory) + 1023) & ~1023u;
-  const uint32_t full = base + STAGES * STAGE, empty = full + 8 * STAGES;
+  const uint32_t full = base + STAGES * STAGE, empty = full + 8 * STAGES, turn = empty + 8 * STAGES;
   const int group = threadIdx.x / 128, lane = threadIdx.x % 32;
   const int items = p.row_tiles * p.splits * p.phases * p.column_tiles, step = gridDim.x;
   if (threadIdx.x == 0) {
     for (int s = 0; s < STAGES; ++s) barrier_init(full + 8 * s, 1), barrier_init(empty + 8 * s, TURNS ? 4 : 8);
+    if (TURNS) barrier_init(turn, 4), barrier_init(turn + 8, 4);
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
     asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
   }
@@ -126,12 +127,19 @@ __device__ __forceinline__ void conv_hopper(const HopperConvParams &args) {
       s = at - laps * STAGES;
       parity ^= laps & 1;
     };
+    // A group waits for the other to have seen its last stage full: the parity of a barrier tells only
+    // neighbouring rounds apart.
+    uint32_t turn_parity = group ^ 1;
     int item = blockIdx.x;
     if (TURNS && group == 1) skip(item), item += step;
     for (; item < items; item += TURNS ? 2 * step : step) {
       const ConvWork w = conv_work<BN>(p, item);
       float acc[STRIPS][BN / 2];
       int before = -1;
+      if constexpr (TURNS) {
+        barrier_wait(turn + 8 * group, turn_parity);
+        turn_parity ^= 1;
+      }
       for (int k = w.first; k < w.last; ++k) {
         const uint32_t a = base + s * STAGE + (TURNS ? 0 : group * STRIPS * 8192), b = base + s * STAGE + A_BYTES;
         barrier_wait(full + 8 * s, parity);
@@ -151,6 +159,7 @@ __device__ __forceinline__ void conv_hopper(const HopperConvParams &args) {
         before = s;
         if (++s == STAGES) s = 0, parity ^= 1;
       }
+      if (TURNS && lane == 0) barrier_arrive(turn + 8 * (group ^ 1));
       wgmma_wait<0>();
 #pragma unroll
       for (int m = 0; m < STRIPS; ++m) settle(acc[m]);
@@ -167,11 +176,7 @@ __device__ __forceinline__ void conv_hopper(const HopperConvParams &args) {
           pixel[m][h] = row < p.rows ? output_pixel(p, row, w.phase) : -1;
         }
       }
-#pragma unroll
-      for (int b = 0; b < BN / 32; ++b) {
-#pragma unroll
-        for (int m = 0; m < STRIPS; ++m) store_strip<T>(p, acc[m], pixel[m], w.split, w.column, t, b);
-      }
+      store_tile<T, STRIPS, BN / 2>(p, acc, pixel, w.split, w.column, t);
     }
   }
 }
