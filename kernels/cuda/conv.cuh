@@ -7,7 +7,9 @@
 #pragma once
 #include "common.cuh"
 
-enum ConvActivation { CONV_NONE = 0, CONV_RELU = 1, CONV_SWISH = 2 };
+// CONV_GATED: of 8 neighbouring columns the first four are values, the others their gates; the output is
+// value · gelu(gate), half as many channels.
+enum ConvActivation { CONV_NONE = 0, CONV_RELU = 1, CONV_SWISH = 2, CONV_GELU = 3, CONV_GATED = 4 };
 
 // Mirrors `Params` of src/cuda/conv.rs, field by field.
 struct ConvParams {
@@ -54,9 +56,19 @@ __device__ __forceinline__ long long output_pixel(const ConvParams &p, long long
   return (2ll * line + phase / 2) * (2 * p.out_width) + 2 * x + phase % 2;
 }
 
+// x Φ(x); the error function by formula 7.1.26 of Abramowitz and Stegun, good to 1.5e-7.
+__device__ __forceinline__ float gelu(float x) {
+  const float z = fabsf(x) * 0.70710678f, t = __fdividef(1.f, fmaf(0.3275911f, z, 1.f));
+  const float poly =
+      t * fmaf(t, fmaf(t, fmaf(t, fmaf(t, 1.061405429f, -1.453152027f), 1.421413741f), -0.284496736f), 0.254829592f);
+  const float tail = 0.5f * poly * exp2_fast(-LOG2_E * z * z);  // Φ(-|x|)
+  return x * (x < 0.f ? tail : 1.f - tail);
+}
+
 __device__ __forceinline__ float conv_activate(const ConvParams &p, float x) {
   if (p.activation == CONV_SWISH) return __fdividef(x, 1.f + exp2_fast(-p.slope * LOG2_E * x));
   if (p.activation == CONV_RELU) return x < 0.f ? 0.f : x;
+  if (p.activation == CONV_GELU) return gelu(x);
   return x;
 }
 
@@ -88,6 +100,14 @@ __device__ __forceinline__ uint4 load_residual(const ConvParams &p, long long pi
 template <typename T>
 __device__ __forceinline__ void store_channels(const ConvParams &p, long long pixel, int column, float (&v)[8],
                                                const float (&bias)[8], uint4 residual) {
+  if (p.activation == CONV_GATED) {
+    if (column >= p.out_channels) return;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) v[i] = (v[i] + bias[i]) * gelu(v[i + 4] + bias[i + 4]);
+    T *out = static_cast<T *>(p.out) + (pixel * p.out_channels + column) / 2;
+    *reinterpret_cast<uint2 *>(out) = make_uint2(pack<T>(v[0], v[1]), pack<T>(v[2], v[3]));
+    return;
+  }
 #pragma unroll
   for (int i = 0; i < 8; ++i) v[i] = conv_activate(p, v[i] + bias[i]);
   T *out = static_cast<T *>(p.out) + pixel * p.out_channels + column;

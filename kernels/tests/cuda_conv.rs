@@ -253,6 +253,44 @@ fn every_tile() {
 }
 
 #[test]
+fn gated_layers() {
+    let Some(device) = card() else { return };
+    for dtype in DTYPES {
+        for (rows, inner, out) in [(1, 8, 4), (77, 40, 100), (300, 320, 1280), (5000, 64, 160)] {
+            let mut random = Random(rows as u64);
+            let mut make = |dims: &[usize], by: f32| {
+                let values: Vec<f32> = random.fill(dims.iter().product()).iter().map(|x| x * by).collect();
+                Tensor::from_vec(values, dims, &Device::Cpu).unwrap().to_dtype(dtype).unwrap()
+            };
+            let x = make(&[1, rows, inner], 1.0);
+            let weight = make(&[2 * out, inner], 2.0 / (inner as f32).sqrt());
+            let bias = make(&[2 * out], 1.0);
+            let whole = Case { bias: true, ..case((1, 1, rows), (inner, 2 * out), (1, 1, 0)) };
+            let both = reference(&whole, &flat(&x), &flat(&weight), &flat(&bias), &[]);
+            let want: Vec<f64> = both
+                .chunks(2 * out)
+                .flat_map(|line| {
+                    let (value, gate) = line.split_at(out);
+                    value.iter().zip(gate).map(|(v, g)| v * activated(Activation::GeluErf, *g)).collect::<Vec<_>>()
+                })
+                .collect();
+            let put = |x: &Tensor| x.to_device(&device).unwrap();
+            let layer = GatedLinear::new(put(&weight), Some(put(&bias))).unwrap();
+            poison(&device, want.len() * 4);
+            let got = layer.forward(&put(&x)).unwrap();
+            assert_eq!(got.dims(), [1, rows, out]);
+            let tolerance = match dtype {
+                DType::F32 => 5e-6,
+                DType::F16 => 1e-3,
+                _ => 8e-3,
+            };
+            let error = relative(&flat(&got), &want);
+            assert!(error < tolerance, "{dtype:?} {rows} {inner} {out}: {error}");
+        }
+    }
+}
+
+#[test]
 fn views_are_read_right() {
     let Some(device) = card() else { return };
     for dtype in DTYPES {

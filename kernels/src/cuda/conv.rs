@@ -168,7 +168,8 @@ impl Weights {
         activation: Activation,
         residual: Option<&Tensor>,
     ) -> Result<Tensor> {
-        if activation == Activation::GeluErf {
+        if activation == Activation::GeluErf && x.dtype() == DType::F32 {
+            // The kernels' own is good enough for 16 bits only.
             return finish(self.forward(x, dims, Activation::None, None)?, activation, residual);
         }
         let device = self.device(x)?;
@@ -223,6 +224,50 @@ impl Weights {
         Ok(out.tensor(&dims))
     }
 
+    /// A linear layer from `[2 · half, in]` whose output is `value · gelu(gate)`; `None` where no kernel takes it.
+    pub(crate) fn gated(weight: &Tensor, bias: Option<&Tensor>) -> Result<Option<Self>> {
+        let (out, inner) = weight.dims2()?;
+        if out % 8 != 0 || inner % 8 != 0 || weight.dtype() == DType::F32 {
+            return Ok(None);
+        }
+        // Four values, then their four gates.
+        let mixed = |x: &Tensor, depth: usize| -> Result<Tensor> {
+            let x = x.reshape((2, out / 8, 4, depth))?.permute((1, 0, 2, 3))?;
+            Ok(x.contiguous()?.reshape((out, depth))?)
+        };
+        if weight.track_op() || bias.is_some_and(Tensor::track_op) {
+            return Ok(None);
+        }
+        let weight = mixed(weight, inner)?.reshape((out, inner, 1, 1))?;
+        let bias = bias.map(|b| Ok::<_, KernelError>(mixed(b, 1)?.reshape(out)?)).transpose()?;
+        Self::new(&weight, bias.as_ref(), Geometry { kernel: 1, stride: 1, padding: 0 })
+    }
+
+    /// `[…, in]` to `[…, half]` for a layer made by [`Self::gated`].
+    pub(crate) fn forward_gated(&self, x: &Tensor) -> Result<Tensor> {
+        let device = self.device(x)?;
+        let mut dims = x.dims().to_vec();
+        if dims.pop() != Some(self.inner) {
+            return Err(KernelError::shape("geglu", format!("last dimension {}", self.inner), x.dims()));
+        }
+        let rows: usize = dims.iter().product();
+        dims.push(self.out / 2);
+        let x = ready(x)?.reshape((1, 1, rows, self.inner))?;
+        let out = Output::new(&device, x.dtype(), rows * self.out / 2)?;
+        if rows == 0 {
+            return Ok(out.tensor(&dims));
+        }
+        let mut params = self.params(&x, [1, 1, rows, self.out], Activation::None, out.address)?;
+        params.activation = 4;
+        let stream = device.cuda_stream();
+        let bs = self.bias.as_ref().map(Tensor::storage_and_layout);
+        let ba = bs.as_ref().map(|b| address(&b.0, &stream)).transpose()?;
+        params.bias = ba.as_ref().zip(self.bias.as_ref()).map_or(0, |(a, b)| at(a.0, b));
+        self.product(&device, &x, &self.weight, self.geometry, params)?;
+        drop(ba);
+        Ok(out.tensor(&dims))
+    }
+
     /// `conv(upsample_nearest2x(x)) + b` without the large picture, where [`Self::upsamples`].
     pub(crate) fn forward_upsampled(&self, x: &Tensor) -> Result<Tensor> {
         let device = self.device(x)?;
@@ -269,7 +314,8 @@ impl Weights {
             Activation::Relu => (1, 0.0),
             Activation::Silu => (2, 1.0),
             Activation::QuickGelu => (2, 1.702),
-            Activation::None | Activation::GeluErf => (0, 0.0),
+            Activation::GeluErf => (3, 0.0),
+            Activation::None => (0, 0.0),
         };
         let rows = dims[0] * dims[1] * dims[2];
         count(rows)?;
