@@ -143,10 +143,12 @@ __device__ __forceinline__ void store_partial(const ConvParams &p, long long pix
 // Rows of the matrix units: registers to memory. `c[m][4 (4 b + j) + 2 h + e]` is row g + 8 h of strip
 // m, channel 32 b + 8 t + 2 j + e of the tile; `pixel[m][h]` is negative for rows past the end.
 //
-// The residual is read a few steps ahead, as far as registers allow.
+// The residual is read a few steps ahead, as far as registers allow; `biases` of the tile's columns are
+// in shared memory, because a read from the second-level cache costs a step a thousand cycles.
 template <typename T, int STRIPS, int N>
 __device__ __forceinline__ void store_tile(const ConvParams &p, const float (&c)[STRIPS][N],
-                                           const long long (&pixel)[STRIPS][2], int split, int first, int t) {
+                                           const long long (&pixel)[STRIPS][2], const float *biases, int split,
+                                           int first, int t) {
   constexpr int BLOCKS = N / 16, STEPS = STRIPS * BLOCKS;
   constexpr int AHEAD = STRIPS * N > 128 || N == 16 ? 2 : STEPS < 4 ? STEPS : 4;
   uint4 add[AHEAD][2];
@@ -165,7 +167,8 @@ __device__ __forceinline__ void store_tile(const ConvParams &p, const float (&c)
   for (int step = 0; step < STEPS; ++step) {
     const int m = step / BLOCKS, b = step % BLOCKS, column = first + 32 * b + 8 * t;
     float bias[8];
-    load_bias(p, column, bias);
+#pragma unroll
+    for (int i = 0; i < 8; ++i) bias[i] = biases[32 * b + 8 * t + i];
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       float v[8];

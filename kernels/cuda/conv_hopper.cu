@@ -74,6 +74,7 @@ __device__ __forceinline__ void conv_hopper(const HopperConvParams &args) {
   extern __shared__ char memory[];
   const uint32_t base = (shared_address(memory) + 1023) & ~1023u;
   const uint32_t full = base + STAGES * STAGE, empty = full + 8 * STAGES, turn = empty + 8 * STAGES;
+  float *biases = reinterpret_cast<float *>(memory + (base - shared_address(memory)) + STAGES * (STAGE + 16) + 16);
   const int group = threadIdx.x / 128, lane = threadIdx.x % 32;
   const int items = p.row_tiles * p.splits * p.phases * p.column_tiles, step = gridDim.x;
   if (threadIdx.x == 0) {
@@ -136,6 +137,12 @@ __device__ __forceinline__ void conv_hopper(const HopperConvParams &args) {
       const ConvWork w = conv_work<BN>(p, item);
       float acc[STRIPS][BN / 2];
       int before = -1;
+      // The group's own copy of the tile's biases, read at its end.
+      float *bias = biases + group * BN;
+      asm volatile("bar.sync %0, 128;" ::"r"(group + 1) : "memory");
+      for (int i = threadIdx.x % 128; i < BN; i += 128) {
+        bias[i] = p.bias != nullptr && w.column + i < p.columns ? __ldg(p.bias + w.column + i) : 0.f;
+      }
       if constexpr (TURNS) {
         barrier_wait(turn + 8 * group, turn_parity);
         turn_parity ^= 1;
@@ -176,7 +183,8 @@ __device__ __forceinline__ void conv_hopper(const HopperConvParams &args) {
           pixel[m][h] = row < p.rows ? output_pixel(p, row, w.phase) : -1;
         }
       }
-      store_tile<T, STRIPS, BN / 2>(p, acc, pixel, w.split, w.column, t);
+      asm volatile("bar.sync %0, 128;" ::"r"(group + 1) : "memory");
+      store_tile<T, STRIPS, BN / 2>(p, acc, pixel, bias, w.split, w.column, t);
     }
   }
 }

@@ -147,8 +147,9 @@ pub fn plan_cuda_conv(call: ConvCall, card: Card) -> ConvPlan {
             splits,
             blocks: items.min((multiprocessors * tile.blocks) as u64),
             threads: tile.threads,
-            // Stages, two barriers each and two for turns, room to align.
-            shared_bytes: (tile.stages * ((tile.rows + tile.columns) * 128 + 16) + 1040) as u32,
+            // Stages, two barriers each and two for turns, biases for both groups, room to align.
+            shared_bytes: (tile.stages * ((tile.rows + tile.columns) * 128 + 16) + 8 * tile.columns + 1040)
+                as u32,
         };
     }
     let (kernel, tile_columns, chunk, shared_bytes) =
