@@ -34,7 +34,7 @@ template <typename T> __device__ __forceinline__ void conv_matrix(const ConvPara
   const uint32_t base = shared_address(memory);
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4;
   const ConvWork w = conv_work<128>(p, blockIdx.x);
-  __shared__ float biases[128];  // written before the first barrier of the loop
+  __shared__ __align__(16) float biases[128];  // written before the first barrier of the loop
   if (threadIdx.x < 128) {
     const int column = w.column + threadIdx.x;
     biases[threadIdx.x] = p.bias != nullptr && column < p.columns ? __ldg(p.bias + column) : 0.f;
@@ -118,7 +118,7 @@ template <typename T> __device__ __forceinline__ void conv_matrix(const ConvPara
       pixel[m][h] = row < p.rows ? output_pixel(p, row, w.phase) : -1;
     }
   }
-  store_tile<T>(p, acc, pixel, biases + columns, w.split, w.column + columns, t);
+  store_tile<T>(p, acc, pixel, shared_address(biases + columns), w.split, w.column + columns, t);
 }
 
 // f32: 128 pixels by 64 channels, 16 terms a step; sums by blocks of 256 terms. The weight is in plain

@@ -93,7 +93,11 @@ __device__ __forceinline__ bool whole(const ConvParams &p, int column) {
 template <typename T>
 __device__ __forceinline__ uint4 load_residual(const ConvParams &p, long long pixel, int column) {
   if (p.residual == nullptr || pixel < 0 || !whole(p, column)) return make_uint4(0, 0, 0, 0);
-  return __ldg(reinterpret_cast<const uint4 *>(static_cast<const T *>(p.residual) + pixel * p.out_channels + column));
+  const T *at = static_cast<const T *>(p.residual) + pixel * p.out_channels + column;
+  uint4 r;
+  // Volatile: all of them at once would not fit the registers.
+  asm volatile("ld.global.nc.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(r.x), "=r"(r.y), "=r"(r.z), "=r"(r.w) : "l"(at));
+  return r;
 }
 
 // Bias, activation, residual, store: 8 channels of a pixel.
@@ -147,7 +151,7 @@ __device__ __forceinline__ void store_partial(const ConvParams &p, long long pix
 // in shared memory, because a read from the second-level cache costs a step a thousand cycles.
 template <typename T, int STRIPS, int N>
 __device__ __forceinline__ void store_tile(const ConvParams &p, const float (&c)[STRIPS][N],
-                                           const long long (&pixel)[STRIPS][2], const float *biases, int split,
+                                           const long long (&pixel)[STRIPS][2], uint32_t biases, int split,
                                            int first, int t) {
   constexpr int BLOCKS = N / 16, STEPS = STRIPS * BLOCKS;
   constexpr int AHEAD = STRIPS * N > 128 || N == 16 ? 2 : STEPS < 4 ? STEPS : 4;
@@ -167,8 +171,14 @@ __device__ __forceinline__ void store_tile(const ConvParams &p, const float (&c)
   for (int step = 0; step < STEPS; ++step) {
     const int m = step / BLOCKS, b = step % BLOCKS, column = first + 32 * b + 8 * t;
     float bias[8];
+    __syncwarp();  // keeps steps apart: mixed together their values do not fit the registers
 #pragma unroll
-    for (int i = 0; i < 8; ++i) bias[i] = biases[32 * b + 8 * t + i];
+    for (int i = 0; i < 8; i += 4) {
+      // Volatile: kept for the next strip they would cost a register each.
+      asm volatile("ld.shared.v4.f32 {%0, %1, %2, %3}, [%4];"
+                   : "=f"(bias[i]), "=f"(bias[i + 1]), "=f"(bias[i + 2]), "=f"(bias[i + 3])
+                   : "r"(biases + 4 * (32 * b + 8 * t + i)));
+    }
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       float v[8];

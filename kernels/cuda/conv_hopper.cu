@@ -32,6 +32,13 @@ __device__ __forceinline__ void barrier_wait(uint32_t at, uint32_t parity) {
       "r"(parity)
       : "memory");
 }
+// All threads of a consumer group. The barrier's number is a constant: ptxas must know it, or it gives
+// the moved registers back.
+__device__ __forceinline__ void group_sync(int group) {
+  if (group == 0) asm volatile("bar.sync 1, 128;" ::: "memory");
+  else asm volatile("bar.sync 2, 128;" ::: "memory");
+}
+
 // 64 channels of the pixels from (image, y, x) on, in reading order, each moved by the tap (dy, dx).
 __device__ __forceinline__ void copy_pixels(uint32_t to, const CUtensorMap *map, uint32_t barrier, int channel, int x,
                                             int y, int image, int dx, int dy) {
@@ -139,7 +146,7 @@ __device__ __forceinline__ void conv_hopper(const HopperConvParams &args) {
       int before = -1;
       // The group's own copy of the tile's biases, read at its end.
       float *bias = biases + group * BN;
-      asm volatile("bar.sync %0, 128;" ::"r"(group + 1) : "memory");
+      group_sync(group);
       for (int i = threadIdx.x % 128; i < BN; i += 128) {
         bias[i] = p.bias != nullptr && w.column + i < p.columns ? __ldg(p.bias + w.column + i) : 0.f;
       }
@@ -183,8 +190,8 @@ __device__ __forceinline__ void conv_hopper(const HopperConvParams &args) {
           pixel[m][h] = row < p.rows ? output_pixel(p, row, w.phase) : -1;
         }
       }
-      asm volatile("bar.sync %0, 128;" ::"r"(group + 1) : "memory");
-      store_tile<T, STRIPS, BN / 2>(p, acc, pixel, bias, w.split, w.column, t);
+      group_sync(group);
+      store_tile<T, STRIPS, BN / 2>(p, acc, pixel, shared_address(bias), w.split, w.column, t);
     }
   }
 }
