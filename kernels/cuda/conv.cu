@@ -118,7 +118,7 @@ template <typename T> __device__ __forceinline__ void conv_matrix(const ConvPara
       pixel[m][h] = row < p.rows ? output_pixel(p, row, w.phase) : -1;
     }
   }
-  store_tile<T>(p, acc, pixel, shared_address(biases + columns), w.split, w.column + columns, t);
+  store_tile<T, false>(p, acc, pixel, shared_address(biases + columns), w.split, w.column + columns, t);
 }
 
 // f32: 128 pixels by 64 channels, 16 terms a step; sums by blocks of 256 terms. The weight is in plain

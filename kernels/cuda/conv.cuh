@@ -101,9 +101,22 @@ __device__ __forceinline__ uint4 load_residual(const ConvParams &p, long long pi
 }
 
 // Bias, activation, residual, store: 8 channels of a pixel.
-template <typename T>
+template <typename T, bool LEAN = false>
 __device__ __forceinline__ void store_channels(const ConvParams &p, long long pixel, int column, float (&v)[8],
                                                const float (&bias)[8], uint4 residual) {
+  if constexpr (LEAN) {
+    if (column >= p.out_channels) return;
+    const uint32_t r[4] = {residual.x, residual.y, residual.z, residual.w};
+    uint32_t y[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const float2 add = unpack<T>(r[i]);
+      y[i] = pack<T>(v[2 * i] + bias[2 * i] + add.x, v[2 * i + 1] + bias[2 * i + 1] + add.y);
+    }
+    *reinterpret_cast<uint4 *>(static_cast<T *>(p.out) + pixel * p.out_channels + column) =
+        make_uint4(y[0], y[1], y[2], y[3]);
+    return;
+  }
   if (p.activation == CONV_GATED) {
     if (column >= p.out_channels) return;
 #pragma unroll
@@ -149,7 +162,10 @@ __device__ __forceinline__ void store_partial(const ConvParams &p, long long pix
 //
 // The residual is read a few steps ahead, as far as registers allow; `biases` of the tile's columns are
 // in shared memory, because a read from the second-level cache costs a step a thousand cycles.
-template <typename T, int STRIPS, int N>
+//
+// LEAN: only bias and residual, whole groups of 8 channels. The code runs straight through once a tile, so its
+// size is its cost: what is rarer goes through `partial` and `conv_finish`.
+template <typename T, bool LEAN, int STRIPS, int N>
 __device__ __forceinline__ void store_tile(const ConvParams &p, const float (&c)[STRIPS][N],
                                            const long long (&pixel)[STRIPS][2], uint32_t biases, int split,
                                            int first, int t) {
@@ -185,7 +201,7 @@ __device__ __forceinline__ void store_tile(const ConvParams &p, const float (&c)
 #pragma unroll
       for (int i = 0; i < 8; ++i) v[i] = c[m][16 * b + 4 * (i / 2) + 2 * h + i % 2];
       if (pixel[m][h] >= 0) {
-        if (whole_sum) store_channels<T>(p, pixel[m][h], column, v, bias, add[step % AHEAD][h]);
+        if (whole_sum) store_channels<T, LEAN>(p, pixel[m][h], column, v, bias, add[step % AHEAD][h]);
         else store_partial(p, pixel[m][h], split, column, v);
       }
     }

@@ -191,7 +191,7 @@ __device__ __forceinline__ void conv_hopper(const HopperConvParams &args) {
         }
       }
       group_sync(group);
-      store_tile<T, STRIPS, BN / 2>(p, acc, pixel, shared_address(bias), w.split, w.column, t);
+      store_tile<T, true, STRIPS, BN / 2>(p, acc, pixel, shared_address(bias), w.split, w.column, t);
     }
   }
 }

@@ -399,7 +399,9 @@ impl Weights {
             * call.phases;
         count(items)?;
         let blocks = plan.blocks.min(items as u64) as u32;
-        let parts = if plan.splits > 1 {
+        // Hopper's last pass knows whole groups of channels, bias and residual; the rest is a pass of its own.
+        let rare = plan.kernel == ConvKernel::Hopper && (p.activation != 0 || p.out_channels % 8 != 0);
+        let parts = if plan.splits > 1 || rare && params.partial == 0 {
             let parts = Output::new(device, DType::F32, plan.splits * call.rows * call.phases * call.columns)?;
             p.partial = parts.address;
             Some(parts)
