@@ -100,11 +100,14 @@ mod bench {
             Ok(Tensor::randn(0f32, by as f32, dims, device)?.to_dtype(DType::F16)?)
         };
         let x = normal(&[n, height, width, inner], 1.0)?;
-        let weight =
-            normal(&[out, inner, kernel, kernel], 1.0 / ((inner * kernel * kernel) as f64).sqrt())?;
+        let weight = normal(&[out, inner, kernel, kernel], 1.0 / ((inner * kernel * kernel) as f64).sqrt())?;
         let layer = Conv2d::new(weight, Some(normal(&[out], 1.0)?), stride, kernel / 2)?;
         let call = |residual: Option<&Tensor>| {
-            if doubled { layer.forward_upsampled(&x) } else { layer.forward_fused(&x, Activation::None, residual) }
+            if doubled {
+                layer.forward_upsampled(&x)
+            } else {
+                layer.forward_fused(&x, Activation::None, residual)
+            }
         };
         let (first, used) = observed(|| call(None));
         let residual = first?;

@@ -30,10 +30,17 @@ pub struct Conv2d {
 
 #[derive(Debug, Clone)]
 enum Body {
-    Packed { weight: Arc<Packed>, bias: Option<Arc<[f32]>>, phases: Arc<OnceLock<[Packed; 4]>> },
+    Packed {
+        weight: Arc<Packed>,
+        bias: Option<Arc<[f32]>>,
+        phases: Arc<OnceLock<[Packed; 4]>>,
+    },
     #[cfg(feature = "cuda")]
     Card(crate::cuda::conv::Weights),
-    Generic { weight: Tensor, bias: Option<Tensor> },
+    Generic {
+        weight: Tensor,
+        bias: Option<Tensor>,
+    },
 }
 
 impl Conv2d {

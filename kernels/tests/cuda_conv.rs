@@ -51,8 +51,20 @@ struct Case {
     doubled: bool,
 }
 
-const fn case(picture: (usize, usize, usize), channels: (usize, usize), geometry: (usize, usize, usize)) -> Case {
-    Case { picture, channels, geometry, activation: Activation::None, residual: false, bias: true, doubled: false }
+const fn case(
+    picture: (usize, usize, usize),
+    channels: (usize, usize),
+    geometry: (usize, usize, usize),
+) -> Case {
+    Case {
+        picture,
+        channels,
+        geometry,
+        activation: Activation::None,
+        residual: false,
+        bias: true,
+        doubled: false,
+    }
 }
 
 fn activated(activation: Activation, x: f64) -> f64 {
@@ -76,7 +88,8 @@ fn activated(activation: Activation, x: f64) -> f64 {
 
 /// The definition, one thread a slice of output lines.
 fn reference(case: &Case, x: &[f32], weight: &[f32], bias: &[f32], residual: &[f32]) -> Vec<f64> {
-    let ((n, height, width), (inner, out), (kernel, stride, padding)) = (case.picture, case.channels, case.geometry);
+    let ((n, height, width), (inner, out), (kernel, stride, padding)) =
+        (case.picture, case.channels, case.geometry);
     let side = if case.doubled { 2 } else { 1 };
     let (h, w) = (height * side, width * side);
     let (oh, ow) = ((h + 2 * padding - kernel) / stride + 1, (w + 2 * padding - kernel) / stride + 1);
@@ -96,7 +109,8 @@ fn reference(case: &Case, x: &[f32], weight: &[f32], bias: &[f32], residual: &[f
                             if y < padding || x_ < padding || y - padding >= h || x_ - padding >= w {
                                 continue;
                             }
-                            let pixel = (image * height + (y - padding) / side) * width + (x_ - padding) / side;
+                            let pixel =
+                                (image * height + (y - padding) / side) * width + (x_ - padding) / side;
                             let values = &x[pixel * inner..][..inner];
                             let taps = &weight[c * inner * kernel * kernel + ky * kernel + kx..];
                             for (q, value) in values.iter().enumerate() {
@@ -125,7 +139,8 @@ fn poison(device: &Device, values: usize) {
 }
 
 fn check(device: &Device, dtype: DType, case: Case) -> String {
-    let ((n, height, width), (inner, out), (kernel, stride, padding)) = (case.picture, case.channels, case.geometry);
+    let ((n, height, width), (inner, out), (kernel, stride, padding)) =
+        (case.picture, case.channels, case.geometry);
     let mut random = Random((inner * 131 + out * 7 + height) as u64);
     let mut make = |dims: &[usize], by: f32| {
         let values: Vec<f32> = random.fill(dims.iter().product()).iter().map(|x| x * by).collect();
@@ -271,7 +286,11 @@ fn gated_layers() {
                 .chunks(2 * out)
                 .flat_map(|line| {
                     let (value, gate) = line.split_at(out);
-                    value.iter().zip(gate).map(|(v, g)| v * activated(Activation::GeluErf, *g)).collect::<Vec<_>>()
+                    value
+                        .iter()
+                        .zip(gate)
+                        .map(|(v, g)| v * activated(Activation::GeluErf, *g))
+                        .collect::<Vec<_>>()
                 })
                 .collect();
             let put = |x: &Tensor| x.to_device(&device).unwrap();
@@ -302,7 +321,10 @@ fn views_are_read_right() {
         let last = layer.forward(&x.narrow(0, 1, 2).unwrap()).unwrap();
         assert_eq!(flat(&last), flat(&all.narrow(0, 1, 2).unwrap()));
         let turned = x.transpose(1, 2).unwrap();
-        assert_eq!(flat(&layer.forward(&turned).unwrap()), flat(&layer.forward(&turned.contiguous().unwrap()).unwrap()));
+        assert_eq!(
+            flat(&layer.forward(&turned).unwrap()),
+            flat(&layer.forward(&turned.contiguous().unwrap()).unwrap())
+        );
         let none = layer.forward(&x.narrow(0, 0, 0).unwrap()).unwrap();
         assert_eq!(none.dims(), [0, 6, 7, 16]);
     }

@@ -177,7 +177,11 @@ impl Weights {
         let residual = match residual {
             Some(r) if r.dtype() != x.dtype() || !r.device().same_device(x.device()) => {
                 let got = r.dtype();
-                return Err(KernelError::DType { op: "conv2d", expected: "a residual of x's type on its card", got });
+                return Err(KernelError::DType {
+                    op: "conv2d",
+                    expected: "a residual of x's type on its card",
+                    got,
+                });
             }
             Some(r) => Some(ready(r)?),
             None => None,
@@ -217,7 +221,14 @@ impl Weights {
                 let product = Params { partial: given.address, out_channels: count(columns)?, ..params };
                 self.product(&device, &x, &self.weight, flat, product)?;
                 let collect = Params { partial: given.address, columns: count(columns)?, ..params };
-                small(&device, x.dtype(), "conv_collect", &x, collect, dims.iter().product::<usize>() as u64)?;
+                small(
+                    &device,
+                    x.dtype(),
+                    "conv_collect",
+                    &x,
+                    collect,
+                    dims.iter().product::<usize>() as u64,
+                )?;
             }
         }
         drop((ra, ba));
@@ -298,7 +309,9 @@ impl Weights {
 
     fn device(&self, x: &Tensor) -> Result<CudaDevice> {
         match device(x) {
-            Some(device) if x.dtype() == self.weight.dtype() && x.device().same_device(self.weight.device()) => {
+            Some(device)
+                if x.dtype() == self.weight.dtype() && x.device().same_device(self.weight.device()) =>
+            {
                 Ok(device)
             }
             _ => {
@@ -402,7 +415,8 @@ impl Weights {
         // Hopper's last pass knows whole groups of channels, bias and residual; the rest is a pass of its own.
         let rare = plan.kernel == ConvKernel::Hopper && (p.activation != 0 || p.out_channels % 8 != 0);
         let parts = if plan.splits > 1 || rare && params.partial == 0 {
-            let parts = Output::new(device, DType::F32, plan.splits * call.rows * call.phases * call.columns)?;
+            let parts =
+                Output::new(device, DType::F32, plan.splits * call.rows * call.phases * call.columns)?;
             p.partial = parts.address;
             Some(parts)
         } else {
@@ -421,7 +435,8 @@ impl Weights {
         unsafe {
             if hopper {
                 let half = dtype == DType::F16;
-                let shape = (if call.phases == 4 { 3 } else { geometry.kernel }, geometry.stride, geometry.padding);
+                let shape =
+                    (if call.phases == 4 { 3 } else { geometry.kernel }, geometry.stride, geometry.padding);
                 let parameters = HopperParams {
                     pixels: TensorMap::pixels(p.x, half, picture, shape, plan.tile_rows as u32)?,
                     weights: TensorMap::weights(
@@ -485,7 +500,8 @@ fn four(x: &Tensor) -> Result<[usize; 4]> {
 }
 
 fn count(what: usize) -> Result<i32> {
-    i32::try_from(what).map_err(|_| KernelError::shape("conv2d", "fewer than 2^31 pixels; split the batch", what))
+    i32::try_from(what)
+        .map_err(|_| KernelError::shape("conv2d", "fewer than 2^31 pixels; split the batch", what))
 }
 
 /// Rows filled up to a multiple of 32 and put in the kernels' order.

@@ -112,7 +112,9 @@ impl Tile {
             _ => products.max(store),
         };
         let reduction = if splits > 1 {
-            4000.0 + (call.rows * call.phases * call.columns * splits * 4) as f64 / (12.0 * multiprocessors as f64)
+            4000.0
+                + (call.rows * call.phases * call.columns * splits * 4) as f64
+                    / (12.0 * multiprocessors as f64)
         } else {
             0.0
         };
