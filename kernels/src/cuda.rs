@@ -3,6 +3,7 @@
 //! Everything goes through candle's storage and its stream; no call waits for the device.
 
 pub(crate) mod attention;
+pub(crate) mod conv;
 mod tensor_map;
 
 use std::collections::HashMap;
