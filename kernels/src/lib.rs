@@ -27,7 +27,11 @@ pub use attention::{AttentionSpec, Mask, Precision, attention, attention_with_ls
 pub use conv::{Conv2d, upsample_nearest2x};
 pub use cpu::{Isa, threads, with_isa, with_poisoned_outputs};
 #[cfg(feature = "cuda")]
-pub use cuda::open as open_cuda;
+pub use cuda::graph::Recorded;
+#[cfg(feature = "cuda")]
+pub use cuda::profile::{ProfileRow, profiled};
+#[cfg(feature = "cuda")]
+pub use cuda::{open as open_cuda, peak_memory};
 pub use error::{KernelError, Result};
 pub use linear::Linear;
 pub use norm::{GroupNorm, LayerNorm};

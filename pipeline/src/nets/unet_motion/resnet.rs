@@ -51,14 +51,10 @@ impl Resnet {
             let scaled = per_clip(&h, &(&halves[0] + 1.0)?, pass, Tensor::broadcast_mul)?;
             Activation::Silu.apply(&per_clip(&scaled, &halves[1], pass, Tensor::broadcast_add)?)?
         } else {
-            let h = per_clip(&h, &time, pass, Tensor::broadcast_add)?;
-            self.norm2.forward(&h, pass, Activation::Silu)?
+            self.norm2.forward_added(&h, &time, pass, Activation::Silu)?
         };
-        let h = self.conv2.forward(&h)?;
-        Ok(match &self.conv_shortcut {
-            Some(shortcut) => (shortcut.forward(x)? + h)?,
-            None => (x + h)?,
-        })
+        let shortcut = self.conv_shortcut.as_ref().map(|shortcut| shortcut.forward(x)).transpose()?;
+        Ok(self.conv2.forward_fused(&h, Activation::None, Some(shortcut.as_ref().unwrap_or(x)))?)
     }
 }
 
