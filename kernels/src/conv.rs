@@ -16,7 +16,8 @@ use crate::used::note;
 
 /// A 2-D convolution with square stride and zero padding.
 ///
-/// On the CPU the weight is repacked once at construction; the calls are not differentiable there.
+/// The weight is repacked once at construction. Calls are differentiable only on the card: by a weight that is a
+/// variable at construction, or an input that depends on one.
 #[derive(Debug, Clone)]
 pub struct Conv2d {
     body: Body,
@@ -30,6 +31,8 @@ pub struct Conv2d {
 #[derive(Debug, Clone)]
 enum Body {
     Packed { weight: Arc<Packed>, bias: Option<Arc<[f32]>>, phases: Arc<OnceLock<[Packed; 4]>> },
+    #[cfg(feature = "cuda")]
+    Card(crate::cuda::conv::Weights),
     Generic { weight: Tensor, bias: Option<Tensor> },
 }
 
@@ -52,9 +55,23 @@ impl Conv2d {
             let bias = bias.map(|b| bias_values(&b)).transpose()?;
             Body::Packed { weight: Arc::new(packed), bias, phases: Arc::default() }
         } else {
-            Body::Generic { weight, bias }
+            Self::elsewhere(weight, bias, stride, padding)?
         };
         Ok(Self { body, out, inner, kernel, stride, padding })
+    }
+
+    #[cfg(feature = "cuda")]
+    fn elsewhere(weight: Tensor, bias: Option<Tensor>, stride: usize, padding: usize) -> Result<Body> {
+        let geometry = crate::cuda::conv::Geometry { kernel: weight.dim(2)?, stride, padding };
+        Ok(match crate::cuda::conv::Weights::new(&weight, bias.as_ref(), geometry)? {
+            Some(weights) => Body::Card(weights),
+            None => Body::Generic { weight, bias },
+        })
+    }
+
+    #[cfg(not(feature = "cuda"))]
+    fn elsewhere(weight: Tensor, bias: Option<Tensor>, _: usize, _: usize) -> Result<Body> {
+        Ok(Body::Generic { weight, bias })
     }
 
     /// `[n, height, width, in]` to `[n, height', width', out]`.
@@ -109,18 +126,34 @@ impl Conv2d {
                 .and_then(|values| tensor(values, &dims, x))
             }
             Body::Packed { .. } => Err(unsupported("conv2d", x)),
-            Body::Generic { weight, bias } => {
-                note("conv2d", "composed", None);
-                let nchw = x.permute((0, 3, 1, 2))?.contiguous()?;
-                let y = nchw.conv2d(weight, self.padding, self.stride, 1, 1)?;
-                let y = y.permute((0, 2, 3, 1))?.contiguous()?;
-                let y = match bias {
-                    Some(bias) => y.broadcast_add(bias)?,
-                    None => y,
-                };
-                finish(y, activation, residual)
+            #[cfg(feature = "cuda")]
+            Body::Card(weights) if x.track_op() || residual.is_some_and(Tensor::track_op) => {
+                let bias = weights.original_bias(x.dtype())?;
+                self.composed(x, &weights.original()?, bias.as_ref(), activation, residual)
             }
+            #[cfg(feature = "cuda")]
+            Body::Card(weights) => weights.forward(x, dims, activation, residual),
+            Body::Generic { weight, bias } => self.composed(x, weight, bias.as_ref(), activation, residual),
         }
+    }
+
+    fn composed(
+        &self,
+        x: &Tensor,
+        weight: &Tensor,
+        bias: Option<&Tensor>,
+        activation: Activation,
+        residual: Option<&Tensor>,
+    ) -> Result<Tensor> {
+        note("conv2d", "composed", None);
+        let nchw = x.permute((0, 3, 1, 2))?.contiguous()?;
+        let y = nchw.conv2d(weight, self.padding, self.stride, 1, 1)?;
+        let y = y.permute((0, 2, 3, 1))?.contiguous()?;
+        let y = match bias {
+            Some(bias) => y.broadcast_add(bias)?,
+            None => y,
+        };
+        finish(y, activation, residual)
     }
 
     /// `forward(upsample_nearest2x(x))` without the large picture.
@@ -130,6 +163,13 @@ impl Conv2d {
     /// two calls by rounding only.
     pub fn forward_upsampled(&self, x: &Tensor) -> Result<Tensor> {
         let (n, height, width) = self.check(x)?;
+        #[cfg(feature = "cuda")]
+        if let Body::Card(weights) = &self.body
+            && weights.upsamples()
+            && !x.track_op()
+        {
+            return weights.forward_upsampled(x);
+        }
         let (Body::Packed { weight, bias, phases }, true, (3, 1, 1)) =
             (&self.body, ours(x), (self.kernel, self.stride, self.padding))
         else {

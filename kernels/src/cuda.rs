@@ -3,6 +3,7 @@
 //! Everything goes through candle's storage and its stream; no call waits for the device.
 
 pub(crate) mod attention;
+pub(crate) mod conv;
 pub(crate) mod gemm;
 pub(crate) mod graph;
 pub(crate) mod norm;

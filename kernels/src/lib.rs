@@ -14,6 +14,7 @@ mod cpu;
 #[allow(unsafe_code)]
 mod cuda;
 mod error;
+mod gated;
 #[allow(unsafe_code)]
 mod linear;
 #[allow(unsafe_code)]
@@ -33,8 +34,10 @@ pub use cuda::profile::{ProfileRow, profiled};
 #[cfg(feature = "cuda")]
 pub use cuda::{open as open_cuda, peak_memory};
 pub use error::{KernelError, Result};
+pub use gated::GatedLinear;
 pub use linear::Linear;
 pub use norm::{GroupNorm, LayerNorm};
+pub use plan::conv::{ConvCall, ConvKernel, ConvPlan, plan_cuda_conv};
 pub use plan::cuda::{Card, CudaCall, CudaPlan, MaskKind, plan_cuda_attention};
 pub use plan::{AttentionKernel, AttentionPlan, AttentionShape, Target, plan_attention};
 pub use pointwise::{Activation, geglu};

@@ -1,5 +1,6 @@
 //! Which attention kernel runs, and with which tiles: a pure function of the shape and the machine.
 
+pub(crate) mod conv;
 pub(crate) mod cuda;
 
 use crate::cpu::Isa;

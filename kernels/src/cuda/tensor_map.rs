@@ -55,4 +55,87 @@ impl TensorMap {
         // SAFETY: zeroed, then written by the call above.
         Ok(Self(unsafe { map.assume_init() }))
     }
+
+    /// Columns of `pixels` pixels by 64 channels of a 16-bit picture `[n, height, width, channels]`: the
+    /// places of a kernel's corner in reading order, `stride` apart. What lies outside reads as zero.
+    pub(crate) fn pixels(
+        address: u64,
+        half: bool,
+        [n, height, width, channels]: [usize; 4],
+        (kernel, stride, padding): (usize, usize, usize),
+        pixels: u32,
+    ) -> Result<Self> {
+        let extents = [channels, width, height, n].map(|n| n as u64);
+        let row = 2 * channels as u64;
+        let strides = [row, row * extents[1], row * extents[1] * extents[2]];
+        let (lower, upper) = ([-(padding as i32); 2], [padding as i32 - kernel as i32 + 1; 2]);
+        let steps = [1, stride as u32, stride as u32, 1];
+        let mut map = std::mem::MaybeUninit::<sys::CUtensorMap>::zeroed();
+        // SAFETY: all arrays have the length the rank asks for and the map is aligned; the call only
+        // reads them, and a successful one has written the map.
+        let status = unsafe {
+            sys::cuTensorMapEncodeIm2col(
+                map.as_mut_ptr(),
+                kind(half),
+                4,
+                address as *mut std::ffi::c_void,
+                extents.as_ptr(),
+                strides.as_ptr(),
+                lower.as_ptr(),
+                upper.as_ptr(),
+                64,
+                pixels,
+                steps.as_ptr(),
+                sys::CUtensorMapInterleave::CU_TENSOR_MAP_INTERLEAVE_NONE,
+                sys::CUtensorMapSwizzle::CU_TENSOR_MAP_SWIZZLE_128B,
+                sys::CUtensorMapL2promotion::CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+                sys::CUtensorMapFloatOOBfill::CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE,
+            )
+        };
+        if status != sys::CUresult::CUDA_SUCCESS {
+            let got = format!("{:?}: {status:?}", [n, height, width, channels]);
+            return Err(KernelError::shape("conv2d", "a picture the tensor copy engine can address", got));
+        }
+        // SAFETY: zeroed, then written by the call above.
+        Ok(Self(unsafe { map.assume_init() }))
+    }
+
+    /// Boxes of `rows` rows by 64 channels of one tap of a 16-bit weight `[rows, taps, channels]`.
+    pub(crate) fn weights(address: u64, half: bool, weight: [usize; 3], rows: u32) -> Result<Self> {
+        let extents = [weight[2], weight[1], weight[0]].map(|n| n as u64);
+        let strides = [2 * extents[0], 2 * extents[0] * extents[1]];
+        let (sizes, steps) = ([64u32, 1, rows], [1u32; 3]);
+        let mut map = std::mem::MaybeUninit::<sys::CUtensorMap>::zeroed();
+        // SAFETY: as above.
+        let status = unsafe {
+            sys::cuTensorMapEncodeTiled(
+                map.as_mut_ptr(),
+                kind(half),
+                3,
+                address as *mut std::ffi::c_void,
+                extents.as_ptr(),
+                strides.as_ptr(),
+                sizes.as_ptr(),
+                steps.as_ptr(),
+                sys::CUtensorMapInterleave::CU_TENSOR_MAP_INTERLEAVE_NONE,
+                sys::CUtensorMapSwizzle::CU_TENSOR_MAP_SWIZZLE_128B,
+                sys::CUtensorMapL2promotion::CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+                sys::CUtensorMapFloatOOBfill::CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE,
+            )
+        };
+        if status != sys::CUresult::CUDA_SUCCESS {
+            let got = format!("{weight:?}: {status:?}");
+            return Err(KernelError::shape("conv2d", "a weight the tensor copy engine can address", got));
+        }
+        // SAFETY: zeroed, then written by the call above.
+        Ok(Self(unsafe { map.assume_init() }))
+    }
+}
+
+fn kind(half: bool) -> sys::CUtensorMapDataType {
+    if half {
+        sys::CUtensorMapDataType::CU_TENSOR_MAP_DATA_TYPE_FLOAT16
+    } else {
+        sys::CUtensorMapDataType::CU_TENSOR_MAP_DATA_TYPE_BFLOAT16
+    }
 }
