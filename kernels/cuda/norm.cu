@@ -20,6 +20,9 @@ struct GroupParams {
   float eps;
 };
 
+// Rows whose loads a thread starts together.
+constexpr int AHEAD = 3;
+
 // Where a thread stands: its vector of a row, its first row, and its block's sample and points.
 struct Stand {
   int column, line, sample, chunk;
@@ -68,22 +71,37 @@ template <typename T, int N> __device__ __forceinline__ void group_stats_body(co
         if (added) pivot[i] -= to_float(added[channel + i]);
       }
       const T *from = x + channel;
-#pragma unroll 4
-      for (long long point = at.first + at.line; point < at.last; point += p.lines) {
+      const auto add = [&](const Raw<T, N> &raw) {
         float v[N];
-        load_values(v, from + point * p.channels);
+        raw.values(v);
 #pragma unroll
         for (int i = 0; i < N; ++i) {
           const float d = v[i] - pivot[i];
           s[i] += d, q[i] = fmaf(d, d, q[i]);
         }
+      };
+      const long long stride = static_cast<long long>(p.lines) * p.channels;
+      const T *row = from + (at.first + at.line) * p.channels, *end = from + at.last * p.channels;
+      // Loads first: what is in flight decides the speed.
+      for (; row + (AHEAD - 1) * stride < end; row += AHEAD * stride) {
+        Raw<T, N> raw[AHEAD];
+#pragma unroll
+        for (int j = 0; j < AHEAD; ++j) raw[j].load(row + j * stride);
+#pragma unroll
+        for (int j = 0; j < AHEAD; ++j) add(raw[j]);
+      }
+      for (; row < end; row += stride) {
+        Raw<T, N> raw;
+        raw.load(row);
+        add(raw);
       }
     }
     __syncthreads();
     if (at.line < p.lines) {
-      const int slot = at.line * span + at.column * N;
+      // Channels of a vector lie apart, so that a warp writes one row of banks.
+      const int slot = at.line * span + at.column;
 #pragma unroll
-      for (int i = 0; i < N; ++i) sums[slot + i] = s[i], squares[slot + i] = q[i];
+      for (int i = 0; i < N; ++i) sums[slot + i * p.tile] = s[i], squares[slot + i * p.tile] = q[i];
     }
     __syncthreads();
     // A warp adds one group at a time, in a fixed order; groups may reach over tiles.
@@ -93,7 +111,8 @@ template <typename T, int N> __device__ __forceinline__ void group_stats_body(co
       float2 total = make_float2(0.f, 0.f);
       if (count > 0) {
         for (int i = lane; i < count * p.lines; i += 32) {
-          const int slot = i / count * span + low + i % count;
+          const int line = i / count, c = low + i - line * count;
+          const int slot = line * span + c % N * p.tile + c / N;
           total.x += sums[slot], total.y += squares[slot];
         }
       }
@@ -158,14 +177,28 @@ template <typename T, int N> __device__ __forceinline__ void group_apply_body(co
         factor[i] *= by, offset[i] = fmaf(offset[i], by, to_float(shift[row + channel + i]));
       }
     }
-#pragma unroll 2
-    for (long long point = at.last - 1 - at.line; point >= at.first; point -= p.lines) {
+    const long long stride = static_cast<long long>(p.lines) * p.channels;
+    const auto map = [&](const Raw<T, N> &raw, long long to) {
       float v[N];
-      load_values(v, x + point * p.channels + channel);
+      raw.values(v);
 #pragma unroll
       for (int i = 0; i < N; ++i) v[i] = fmaf(v[i] - mean[i], factor[i], offset[i]);
       activate(v, p.activation);
-      store_values(out + point * p.channels + channel, v);
+      store_values(out + to, v);
+    };
+    const long long begin = at.first * p.channels + channel;
+    long long place = (at.last - 1 - at.line) * p.channels + channel;
+    for (; place - (AHEAD - 1) * stride >= begin; place -= AHEAD * stride) {
+      Raw<T, N> raw[AHEAD];
+#pragma unroll
+      for (int j = 0; j < AHEAD; ++j) raw[j].load(x + place - j * stride);
+#pragma unroll
+      for (int j = 0; j < AHEAD; ++j) map(raw[j], place - j * stride);
+    }
+    for (; place >= begin; place -= stride) {
+      Raw<T, N> raw;
+      raw.load(x + place);
+      map(raw, place);
     }
   }
 }

@@ -5,24 +5,44 @@
 // Values of one full vector.
 template <typename T> constexpr int WIDE = 16 / static_cast<int>(sizeof(T));
 
-// N values as f32: one 16-byte load when N fills a vector, else one at a time.
-template <int N, typename T> __device__ __forceinline__ void load_values(float (&x)[N], const T *from) {
-  if constexpr (N == WIDE<T>) {
-    const uint4 raw = __ldg(reinterpret_cast<const uint4 *>(from));
-    const uint32_t part[4] = {raw.x, raw.y, raw.z, raw.w};
+// N values as they lie in memory: one 16-byte load when they fill a vector.
+template <typename T, int N> struct Raw {
+  static constexpr bool FULL = N == WIDE<T>;
+  uint4 vector;
+  T value[FULL ? 1 : N];
+
+  __device__ __forceinline__ void load(const T *from) {
+    if constexpr (FULL) {
+      vector = __ldg(reinterpret_cast<const uint4 *>(from));
+    } else {
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      if constexpr (sizeof(T) == 4) {
-        x[i] = __uint_as_float(part[i]);
-      } else {
-        const float2 pair = unpack<T>(part[i]);
-        x[2 * i] = pair.x, x[2 * i + 1] = pair.y;
-      }
+      for (int i = 0; i < N; ++i) value[i] = from[i];
     }
-  } else {
-#pragma unroll
-    for (int i = 0; i < N; ++i) x[i] = to_float(from[i]);
   }
+
+  __device__ __forceinline__ void values(float (&x)[N]) const {
+    if constexpr (FULL) {
+      const uint32_t part[4] = {vector.x, vector.y, vector.z, vector.w};
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        if constexpr (sizeof(T) == 4) {
+          x[i] = __uint_as_float(part[i]);
+        } else {
+          const float2 pair = unpack<T>(part[i]);
+          x[2 * i] = pair.x, x[2 * i + 1] = pair.y;
+        }
+      }
+    } else {
+#pragma unroll
+      for (int i = 0; i < N; ++i) x[i] = to_float(value[i]);
+    }
+  }
+};
+
+template <int N, typename T> __device__ __forceinline__ void load_values(float (&x)[N], const T *from) {
+  Raw<T, N> raw;
+  raw.load(from);
+  raw.values(x);
 }
 
 template <int N, typename T> __device__ __forceinline__ void store_values(T *to, const float (&x)[N]) {
