@@ -154,7 +154,8 @@ fn group_norm_of_a_view_and_of_misaligned_memory() {
         let (whole, _) = put(&device, dtype, Random(3).fill(2 * 50 * 64 + 1), &[2 * 50 * 64 + 1]);
         let shifted = whole.narrow(0, 1, 2 * 50 * 64).unwrap().reshape((2, 50, 64)).unwrap();
         let view = shifted.narrow(1, 7, 31).unwrap();
-        let (ones, zeros) = (Tensor::ones(64, dtype, &device).unwrap(), Tensor::zeros(64, dtype, &device).unwrap());
+        let (ones, zeros) =
+            (Tensor::ones(64, dtype, &device).unwrap(), Tensor::zeros(64, dtype, &device).unwrap());
         let norm = GroupNorm::new(ones, zeros, 8, 1e-5).unwrap();
         for x in [shifted, view] {
             let plain = x.to_device(&Device::Cpu).unwrap().contiguous().unwrap().to_device(&device).unwrap();
@@ -172,7 +173,8 @@ fn nan_stays_in_its_group_and_row() {
         let mut values: Vec<f32> = (0..2 * 40 * 64).map(|i| (i % 37) as f32).collect();
         values[9] = f32::NAN;
         let (x, _) = put(&device, dtype, values, &[2, 40, 64]);
-        let (ones, zeros) = (Tensor::ones(64, dtype, &device).unwrap(), Tensor::zeros(64, dtype, &device).unwrap());
+        let (ones, zeros) =
+            (Tensor::ones(64, dtype, &device).unwrap(), Tensor::zeros(64, dtype, &device).unwrap());
         let norm = GroupNorm::new(ones.clone(), zeros.clone(), 8, 1e-5).unwrap();
         for (i, y) in flat(&norm.forward(&x, Activation::None).unwrap()).iter().enumerate() {
             assert_eq!(y.is_nan(), i < 40 * 64 && (8..16).contains(&(i % 64)), "{dtype:?} group at {i}");
@@ -206,9 +208,7 @@ fn layer_norm() {
         for (rows, channels) in cases {
             for (period, repeat) in [(0, 1), (rows, 1), (1, rows)] {
                 let mut random = Random(channels as u64);
-                let mut part = |dims: &[usize]| {
-                    put(&device, dtype, random.fill(dims.iter().product()), dims)
-                };
+                let mut part = |dims: &[usize]| put(&device, dtype, random.fill(dims.iter().product()), dims);
                 let ((x, xs), (weight, weights)) = (part(&[rows, channels]), part(&[channels]));
                 let ((bias, biases), (added, addeds)) = (part(&[channels]), part(&[period.max(1), channels]));
                 let mut want = Vec::new();
@@ -238,7 +238,8 @@ fn activations_and_gates() {
     let Some(device) = card() else { return };
     for dtype in DTYPES {
         for (rows, half) in [(1, 1), (3, 7), (65, 320), (9, 1280), (1000, 40), (0, 8)] {
-            let values: Vec<f32> = Random(half as u64).fill(rows * 2 * half).iter().map(|x| x * 9.0).collect();
+            let values: Vec<f32> =
+                Random(half as u64).fill(rows * 2 * half).iter().map(|x| x * 9.0).collect();
             let (x, xs) = put(&device, dtype, values, &[rows, 2 * half]);
             for activation in ACTIVATIONS {
                 let want: Vec<f64> = xs.iter().map(|x| activate(activation, *x)).collect();
@@ -260,7 +261,8 @@ fn activations_and_gates() {
 fn linear_layers() {
     let Some(device) = card() else { return };
     for dtype in DTYPES {
-        for (rows, inner, out) in [(1, 1, 1), (3, 5, 7), (77, 768, 320), (300, 320, 24), (130, 64, 129), (2, 320, 1280)]
+        for (rows, inner, out) in
+            [(1, 1, 1), (3, 5, 7), (77, 768, 320), (300, 320, 24), (130, 64, 129), (2, 320, 1280)]
         {
             let mut random = Random(inner as u64);
             let mut part = |dims: &[usize], by: f32| {

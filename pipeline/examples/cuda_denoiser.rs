@@ -36,7 +36,14 @@ mod bench {
     struct Random(BTreeMap<String, Vec<usize>>);
 
     impl SimpleBackend for Random {
-        fn get(&self, _: Shape, name: &str, _: Init, dtype: DType, device: &Device) -> candle_core::Result<Tensor> {
+        fn get(
+            &self,
+            _: Shape,
+            name: &str,
+            _: Init,
+            dtype: DType,
+            device: &Device,
+        ) -> candle_core::Result<Tensor> {
             self.get_unchecked(name, dtype, device)
         }
 
@@ -169,7 +176,8 @@ mod bench {
             let sample = Tensor::cat(&[&noise, &noise], 0)?;
             Ok(unet.time_states(&UnetMotionInput::new(&sample, &[t, t], &text))?)
         };
-        let (out, used) = observed(|| step(&noise, &states(801.0)?, &text).map_err(Box::<dyn std::error::Error>::from));
+        let (out, used) =
+            observed(|| step(&noise, &states(801.0)?, &text).map_err(Box::<dyn std::error::Error>::from));
         let out = out?;
         println!("result's root mean square {:.3}", finite(&out)?);
         for kernel in used {

@@ -69,7 +69,10 @@ fn assert_close(what: &str, found: &Tensor, expected: &Tensor) {
     assert_eq!(found.dims(), expected.dims(), "{what}");
     let (got, want) = (flat(found), flat(expected));
     let most = want.iter().fold(0f32, |a, x| a.max(x.abs()));
-    let worst = got.iter().zip(&want).fold(0f32, |a, (x, y)| if (x - y).is_nan() { f32::INFINITY } else { a.max((x - y).abs()) });
+    let worst = got
+        .iter()
+        .zip(&want)
+        .fold(0f32, |a, (x, y)| if (x - y).is_nan() { f32::INFINITY } else { a.max((x - y).abs()) });
     let limit = if found.dtype() == DType::F32 { 1e-4 } else { 1e-2 };
     eprintln!("{what} {:?}: {:e}", found.dtype(), worst / most);
     assert!(worst <= limit * most, "{what} {:?}: relative error {:e}", found.dtype(), worst / most);
@@ -78,12 +81,8 @@ fn assert_close(what: &str, found: &Tensor, expected: &Tensor) {
 #[test]
 fn every_unet_matches_its_reference() {
     let Some(device) = card() else { return };
-    let cases = [
-        ("spatial", "plain"),
-        ("variants", "plain"),
-        ("motion_v3", "diffusers"),
-        ("motion_v2", "diffusers"),
-    ];
+    let cases =
+        [("spatial", "plain"), ("variants", "plain"), ("motion_v3", "diffusers"), ("motion_v2", "diffusers")];
     for (name, case) in cases {
         let fixture = Fixture::open(&format!("unet/{name}.safetensors"));
         let config: UnetMotionConfig = fixture.config();
@@ -154,7 +153,8 @@ fn autoencoder_and_text_encoder_match_their_references() {
         let cpu = ClipText::new(&config, fixture.weights(DType::F32, &Device::Cpu)).unwrap();
         let clip = ClipText::new(&config, fixture.weights(dtype, &device)).unwrap();
         let count = config.max_position_embeddings.min(9);
-        let ids = Tensor::from_iter((0..2 * count).map(|i| (i * 7 % config.vocab_size) as u32), &Device::Cpu).unwrap();
+        let ids = Tensor::from_iter((0..2 * count).map(|i| (i * 7 % config.vocab_size) as u32), &Device::Cpu)
+            .unwrap();
         let ids = ids.reshape((2, count)).unwrap();
         let found = clip.forward(&ids.to_device(&device).unwrap()).unwrap();
         assert_close("text states", &found.hidden, &cpu.forward(&ids).unwrap().hidden);

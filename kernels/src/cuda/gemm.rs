@@ -154,7 +154,9 @@ unsafe fn set<V>(
     value: &V,
 ) -> std::result::Result<(), result::CublasError> {
     // SAFETY: the caller passes a live descriptor and the attribute's own type.
-    unsafe { result::set_matmul_desc_attribute(product, attribute, (&raw const *value).cast(), size_of::<V>()) }
+    unsafe {
+        result::set_matmul_desc_attribute(product, attribute, (&raw const *value).cast(), size_of::<V>())
+    }
 }
 
 /// Descriptors and the library's first choice for a shape. In its column-major words the result is
@@ -162,7 +164,10 @@ unsafe fn set<V>(
 ///
 /// # Safety
 /// The handle is live.
-unsafe fn plan(handle: sys::cublasLtHandle_t, shape: Shape) -> std::result::Result<Plan, result::CublasError> {
+unsafe fn plan(
+    handle: sys::cublasLtHandle_t,
+    shape: Shape,
+) -> std::result::Result<Plan, result::CublasError> {
     use sys::cublasLtMatmulDescAttributes_t as Attribute;
     use sys::cublasLtMatmulPreferenceAttributes_t as Preference;
     let kind = match shape.dtype {
@@ -182,7 +187,11 @@ unsafe fn plan(handle: sys::cublasLtHandle_t, shape: Shape) -> std::result::Resu
     unsafe {
         set(product, Attribute::CUBLASLT_MATMUL_DESC_TRANSA, &1i32)?;
         if shape.bias {
-            set(product, Attribute::CUBLASLT_MATMUL_DESC_EPILOGUE, &sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_BIAS)?;
+            set(
+                product,
+                Attribute::CUBLASLT_MATMUL_DESC_EPILOGUE,
+                &sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_BIAS,
+            )?;
         }
         let prefer = |attribute, value: *const c_void, size| {
             result::set_matmul_pref_attribute(preference, attribute, value, size)

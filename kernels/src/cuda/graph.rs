@@ -42,7 +42,8 @@ impl Recorded {
             return Err(KernelError::NoCuda { reason: "the device is not a card".into() }.into());
         };
         let tensor = KernelError::Tensor;
-        let inputs = inputs.iter().map(Tensor::copy).collect::<candle_core::Result<Vec<_>>>().map_err(tensor)?;
+        let inputs =
+            inputs.iter().map(Tensor::copy).collect::<candle_core::Result<Vec<_>>>().map_err(tensor)?;
         let _cached = cuda.enable_cuda_graph_htod_cache();
         let output = f(&inputs)?.contiguous().and_then(|y| y.copy()).map_err(tensor)?;
         device.synchronize().map_err(tensor)?;
@@ -54,9 +55,10 @@ impl Recorded {
         });
         let graph = stream.end_capture(Flags::CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH);
         recorded?;
-        let graph = graph.w().map_err(tensor)?.ok_or_else(|| {
-            tensor(candle_core::Error::Msg("the driver recorded no work".into()).bt())
-        })?;
+        let graph = graph
+            .w()
+            .map_err(tensor)?
+            .ok_or_else(|| tensor(candle_core::Error::Msg("the driver recorded no work".into()).bt()))?;
         Ok(Self { graph, inputs, output })
     }
 
@@ -66,7 +68,11 @@ impl Recorded {
     /// [`KernelError::Shape`] for another number of inputs; what the tensor library or the driver says.
     pub fn run(&self, inputs: &[Tensor]) -> Result<Tensor> {
         if inputs.len() != self.inputs.len() {
-            return Err(KernelError::shape("recorded", format!("{} inputs", self.inputs.len()), inputs.len()));
+            return Err(KernelError::shape(
+                "recorded",
+                format!("{} inputs", self.inputs.len()),
+                inputs.len(),
+            ));
         }
         for (to, from) in self.inputs.iter().zip(inputs) {
             if to.dims() != from.dims() {

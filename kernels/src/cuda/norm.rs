@@ -106,7 +106,8 @@ pub(crate) fn group_norm(
     call: &GroupCall<'_>,
     (samples, points, channels): (usize, usize, usize),
 ) -> Result<Option<Tensor>> {
-    let others = [Some(call.weight), Some(call.bias), call.added, call.film.map(|f| f.0), call.film.map(|f| f.1)];
+    let others =
+        [Some(call.weight), Some(call.bias), call.added, call.film.map(|f| f.0), call.film.map(|f| f.1)];
     let same = |other: &&Tensor| other.dtype() == x.dtype() && other.device().same_device(x.device());
     let Some(element) = element(x.dtype()) else { return Ok(None) };
     if !others.iter().flatten().all(same) || call.groups > 4096 {
@@ -159,7 +160,8 @@ pub(crate) fn group_norm(
         .ok_or_else(|| KernelError::shape("group_norm", "fewer than 2^31 samples", samples))?;
     let threads = cut.threads() as u32;
     let stats_bytes = (8 * cut.tile * step * cut.lines + 8 * call.groups) as u32;
-    let names = if wide { ["group_stats_wide", "group_apply_wide"] } else { ["group_stats_one", "group_apply_one"] };
+    let names =
+        if wide { ["group_stats_wide", "group_apply_wide"] } else { ["group_stats_one", "group_apply_one"] };
     let stats = function(device, "norm", element, names[0], stats_bytes)?;
     let apply = function(device, "norm", element, names[1], 8 * call.groups as u32)?;
     let stream = device.cuda_stream();
@@ -266,7 +268,9 @@ mod tests {
 
     #[test]
     fn one_wave_of_blocks_covers_every_point() {
-        for (samples, points, vectors) in [(32, 4096, 40), (2, 65536, 40), (32, 64, 320), (1, 1, 1), (300, 7, 1000)] {
+        for (samples, points, vectors) in
+            [(32, 4096, 40), (2, 65536, 40), (32, 64, 320), (1, 1, 1), (300, 7, 1000)]
+        {
             let cut = Cut::new(samples, points, vectors, 132);
             assert!(cut.chunks * cut.chunk_points >= points && (cut.chunks - 1) * cut.chunk_points < points);
             assert!(cut.threads() <= 512 && cut.lines >= 1, "{cut:?}");

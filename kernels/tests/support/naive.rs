@@ -110,7 +110,8 @@ pub(crate) fn attention(
     (sequences, heads, queries, keys, dim): (usize, usize, usize, usize, usize),
     bias: impl Fn(usize, usize, usize, usize) -> f64 + Sync,
 ) -> (Vec<f64>, Vec<f64>) {
-    let row = |x: &[f32], row: usize| x[row * dim..][..dim].iter().map(|x| f64::from(*x)).collect::<Vec<f64>>();
+    let row =
+        |x: &[f32], row: usize| x[row * dim..][..dim].iter().map(|x| f64::from(*x)).collect::<Vec<f64>>();
     let one = |index: usize, out: &mut [f64]| {
         let (problem, i) = (index / queries, index % queries);
         let query = row(q, index);

@@ -201,7 +201,8 @@ impl CrossAttention {
         let (n, queries, channels) = q.dims3()?;
         let (heads, dim) = (self.heads, channels / self.heads);
         let both = self.to_kv.forward(context)?.reshape((n, context.dim(1)?, 2 * heads, dim))?;
-        let (k, v) = (both.narrow(2, 0, heads)?.transpose(1, 2)?, both.narrow(2, heads, heads)?.transpose(1, 2)?);
+        let (k, v) =
+            (both.narrow(2, 0, heads)?.transpose(1, 2)?, both.narrow(2, heads, heads)?.transpose(1, 2)?);
         let q = q.reshape((n, queries, heads, dim))?.transpose(1, 2)?;
         let out = attention(&q, &k, &v, &AttentionSpec::new(dim))?;
         Ok(out.transpose(1, 2)?.reshape((n, queries, channels))?)

@@ -8,7 +8,8 @@ use super::config::{MotionConfig, UnetMotionConfig};
 use super::embedding::frame_positions;
 use super::error::{Result, UnetError};
 use super::layers::{
-    CrossAttention, FeedForward, FrameGroupNorm, Pass, SelfAttention, TRANSFORMER_NORM_EPS, layer_norm, linear,
+    CrossAttention, FeedForward, FrameGroupNorm, Pass, SelfAttention, TRANSFORMER_NORM_EPS, layer_norm,
+    linear,
 };
 use super::regions::TextKind;
 

@@ -7,7 +7,8 @@ use kinora_kernels::{Activation, LayerNorm, Linear};
 use super::config::UnetMotionConfig;
 use super::error::Result;
 use super::layers::{
-    CrossAttention, FeedForward, FrameGroupNorm, Pass, SelfAttention, TRANSFORMER_NORM_EPS, layer_norm, projection,
+    CrossAttention, FeedForward, FrameGroupNorm, Pass, SelfAttention, TRANSFORMER_NORM_EPS, layer_norm,
+    projection,
 };
 use super::regions::TextKind;
 
