@@ -19,6 +19,8 @@ const SOURCES: &[(&str, &[&str], bool)] = &[
     ("hopper", &["f16", "bf16"], true),
     ("conv", &["f32", "f16", "bf16"], false),
     ("conv_hopper", &["f16", "bf16"], true),
+    ("norm", &["f32", "f16", "bf16"], false),
+    ("pointwise", &["f32", "f16", "bf16"], false),
 ];
 
 fn main() -> Result<(), String> {

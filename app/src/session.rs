@@ -42,10 +42,14 @@ pub(crate) fn options_with(
     })
 }
 
-/// The device asked for. This build computes on the CPU.
+/// The device asked for; a card only where this build and the machine have one.
 pub(crate) fn device(choice: DeviceChoice) -> Result<Device, Failure> {
     match choice {
         DeviceChoice::Auto | DeviceChoice::Cpu => Ok(Device::Cpu),
+        #[cfg(feature = "cuda")]
+        DeviceChoice::Cuda(ordinal) => kinora_kernels::open_cuda(ordinal)
+            .map_err(|error| Failure::message(Kind::Unavailable, format!("cuda:{ordinal}: {error}"))),
+        #[cfg(not(feature = "cuda"))]
         DeviceChoice::Cuda(ordinal) => Err(Failure::message(
             Kind::Unavailable,
             format!("cuda:{ordinal}: this Kinora was built for the CPU only; use --device cpu"),

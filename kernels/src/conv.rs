@@ -242,6 +242,10 @@ impl Conv2d {
 pub fn upsample_nearest2x(x: &Tensor) -> Result<Tensor> {
     let (n, h, w, c) = x.dims4()?;
     note("upsample", "nearest", ours(x).then(Isa::current));
+    #[cfg(feature = "cuda")]
+    if let Some(device) = crate::cuda::device(x) {
+        return crate::cuda::pointwise::upsample_nearest2x(&device, x);
+    }
     if !ours(x) {
         let x = x.reshape((n, h, 1, w, 1, c))?.broadcast_as((n, h, 2, w, 2, c))?;
         return Ok(x.reshape((n, 2 * h, 2 * w, c))?);

@@ -4,6 +4,11 @@
 
 pub(crate) mod attention;
 pub(crate) mod conv;
+pub(crate) mod gemm;
+pub(crate) mod graph;
+pub(crate) mod norm;
+pub(crate) mod pointwise;
+pub(crate) mod profile;
 mod tensor_map;
 
 use std::collections::HashMap;
@@ -12,7 +17,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use candle_core::backend::BackendStorage;
 use candle_core::cuda_backend::cudarc::driver::{
     CudaFunction, CudaModule, CudaSlice, CudaStream, DevicePtr, DeviceRepr, LaunchConfig, PushKernelArg,
-    SyncOnDrop, sys,
+    SyncOnDrop, result as cudarc_result, sys,
 };
 use candle_core::cuda_backend::{CudaDevice, CudaStorage, WrapErr, cudarc::nvrtc::Ptx};
 use candle_core::op::BackpropOp;
@@ -32,8 +37,6 @@ struct Image {
 }
 
 include!(concat!(env!("OUT_DIR"), "/images.rs"));
-
-type Key = (usize, &'static str, &'static str);
 
 /// The element types kernels exist for.
 pub(crate) fn element(dtype: DType) -> Option<&'static str> {
@@ -83,6 +86,14 @@ fn image(source: &str, element: &str, card: Card) -> Option<&'static Image> {
     exact.or_else(|| if card.capability.0 >= 8 { find("ptx80") } else { None })
 }
 
+/// What has been loaded into a context.
+#[derive(Debug, Default)]
+struct Loaded {
+    modules: HashMap<(&'static str, &'static str), Arc<CudaModule>>,
+    /// With the dynamic shared memory each may use.
+    functions: HashMap<(&'static str, &'static str, String), (CudaFunction, u32)>,
+}
+
 /// Loads a kernel, compiling or copying its module at the first call on a device.
 pub(crate) fn function(
     device: &CudaDevice,
@@ -91,11 +102,17 @@ pub(crate) fn function(
     name: &str,
     shared_bytes: u32,
 ) -> Result<CudaFunction> {
-    static MODULES: OnceLock<Mutex<HashMap<Key, Arc<CudaModule>>>> = OnceLock::new();
+    static LOADED: OnceLock<Mutex<HashMap<usize, Loaded>>> = OnceLock::new();
     let context = device.cuda_stream().context().clone();
-    let mut modules = MODULES.get_or_init(Mutex::default).lock().unwrap_or_else(|e| e.into_inner());
-    let key = (context.cu_ctx() as usize, source, element);
-    let module = match modules.get(&key) {
+    let mut contexts = LOADED.get_or_init(Mutex::default).lock().unwrap_or_else(|e| e.into_inner());
+    let loaded = contexts.entry(context.cu_ctx() as usize).or_default();
+    let key = (source, element, name.to_owned());
+    if let Some((function, bytes)) = loaded.functions.get(&key)
+        && *bytes >= shared_bytes
+    {
+        return Ok(function.clone());
+    }
+    let module = match loaded.modules.get(&(source, element)) {
         Some(module) => module.clone(),
         None => {
             let card = card(device)?;
@@ -105,7 +122,7 @@ pub(crate) fn function(
                 None => Ptx::from_binary(image.bytes.to_vec()),
             };
             let module = context.load_module(ptx).w()?;
-            modules.insert(key, module.clone());
+            loaded.modules.insert((source, element), module.clone());
             module
         }
     };
@@ -114,6 +131,8 @@ pub(crate) fn function(
         let attribute = sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
         function.set_attribute(attribute, shared_bytes as i32).w()?;
     }
+    let allowed = shared_bytes.max(48 << 10);
+    loaded.functions.insert(key, (function.clone(), allowed));
     Ok(function)
 }
 
@@ -147,6 +166,44 @@ pub(crate) fn address<'a>(storage: &'a Storage, stream: &'a CudaStream) -> Resul
         DType::F16 => storage.as_cuda_slice::<f16>()?.device_ptr(stream),
         _ => storage.as_cuda_slice::<bf16>()?.device_ptr(stream),
     })
+}
+
+/// `x`, or a contiguous copy of it.
+pub(crate) fn ready(x: &Tensor) -> Result<Tensor> {
+    Ok(if x.is_contiguous() { x.clone() } else { x.contiguous()? })
+}
+
+/// A contiguous operand kept alive until its kernel is queued.
+///
+/// Its address needs no guard: operands, results and kernels of a device share one stream, so memory
+/// freed after the launch is handed out again only behind the kernel.
+#[derive(Debug)]
+pub(crate) struct Held(Tensor);
+
+impl Held {
+    /// Refuses what is not contiguous.
+    pub(crate) fn new(x: &Tensor) -> Result<Self> {
+        if !x.is_contiguous() {
+            return Err(KernelError::shape("cuda", "a contiguous operand", (x.dims(), x.stride())));
+        }
+        Ok(Self(x.clone()))
+    }
+
+    /// Where the first value lies.
+    pub(crate) fn address(&self) -> Result<u64> {
+        let Device::Cuda(device) = self.0.device() else {
+            return Err(candle_core::Error::Msg("a kernel input was not on the card".into()).bt().into());
+        };
+        let stream = device.cuda_stream();
+        let (storage, layout) = self.0.storage_and_layout();
+        let base = address(&storage, &stream)?.0;
+        Ok(base + (layout.start_offset() * self.0.dtype().size_in_bytes()) as u64)
+    }
+
+    /// Whether it can be read in vectors of 16 bytes.
+    pub(crate) fn aligned(&self) -> bool {
+        self.address().is_ok_and(|address| address % 16 == 0)
+    }
 }
 
 /// Fresh memory that a kernel is about to write.
@@ -188,12 +245,58 @@ impl Output {
     }
 }
 
-/// Opens the first CUDA card with a stream of its own, or says why that is impossible.
+/// Opens a CUDA card with a stream of its own, or says why that is impossible.
 ///
-/// A machine without a driver gets [`KernelError::NoCuda`] instead of an abort.
+/// A machine without a driver gets [`KernelError::NoCuda`] instead of an abort. Tensors of the device
+/// are ordered by its one stream: give them to another thread only together with the device.
 pub fn open(ordinal: usize) -> Result<Device> {
     available()?;
-    Ok(Device::new_cuda_with_stream(ordinal)?)
+    let device = Device::new_cuda_with_stream(ordinal)?;
+    if let Device::Cuda(cuda) = &device {
+        // SAFETY: everything on this device goes through its one stream, which orders it; events would
+        // only cost time, and waiting for one recorded outside a graph's capture is an error.
+        unsafe { cuda.disable_event_tracking() };
+        keep_freed_memory(cuda)?;
+    }
+    Ok(device)
+}
+
+/// Lets the pool keep what tensors gave back, instead of unmapping it whenever the host waits.
+fn keep_freed_memory(device: &CudaDevice) -> Result<()> {
+    let pool = pool(device)?;
+    let mut threshold = u64::MAX;
+    let attribute = sys::CUmemPool_attribute_enum::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
+    // SAFETY: the pool is the device's own and the attribute is a 64-bit number.
+    unsafe { sys::cuMemPoolSetAttribute(pool, attribute, (&raw mut threshold).cast()) }.result().w()?;
+    Ok(())
+}
+
+fn pool(device: &CudaDevice) -> Result<sys::CUmemoryPool> {
+    let context = device.cuda_stream().context().clone();
+    let mut pool = std::ptr::null_mut();
+    let card = cudarc_result::device::get(context.ordinal() as i32).w()?;
+    // SAFETY: the device was just looked up; its default pool lives as long as it does.
+    unsafe { sys::cuDeviceGetDefaultMemPool(&raw mut pool, card) }.result().w()?;
+    Ok(pool)
+}
+
+/// The most memory tensors on a card have held at once since the last call, in bytes; starts anew.
+///
+/// # Errors
+/// [`KernelError::NoCuda`] for a device that is no card.
+pub fn peak_memory(device: &Device) -> Result<u64> {
+    let Device::Cuda(cuda) = device else {
+        return Err(KernelError::NoCuda { reason: "the device is not a card".into() });
+    };
+    let pool = pool(cuda)?;
+    let attribute = sys::CUmemPool_attribute_enum::CU_MEMPOOL_ATTR_USED_MEM_HIGH;
+    let (mut most, mut zero) = (0u64, 0u64);
+    // SAFETY: the pool is the device's own and the attribute is a 64-bit number, reset by writing zero.
+    unsafe {
+        sys::cuMemPoolGetAttribute(pool, attribute, (&raw mut most).cast()).result().w()?;
+        sys::cuMemPoolSetAttribute(pool, attribute, (&raw mut zero).cast()).result().w()?;
+    }
+    Ok(most)
 }
 
 /// Checks that the driver library is there and has a card.

@@ -28,7 +28,11 @@ pub use attention::{AttentionSpec, BlockList, Mask, Precision, attention, attent
 pub use conv::{Conv2d, upsample_nearest2x};
 pub use cpu::{Isa, threads, with_isa, with_poisoned_outputs};
 #[cfg(feature = "cuda")]
-pub use cuda::open as open_cuda;
+pub use cuda::graph::Recorded;
+#[cfg(feature = "cuda")]
+pub use cuda::profile::{ProfileRow, profiled};
+#[cfg(feature = "cuda")]
+pub use cuda::{open as open_cuda, peak_memory};
 pub use error::{KernelError, Result};
 pub use gated::GatedLinear;
 pub use linear::Linear;

@@ -86,6 +86,13 @@ impl Linear {
             }
             Body::Packed { .. } => Err(unsupported("linear", x)),
             Body::Generic { weight, bias } => {
+                #[cfg(feature = "cuda")]
+                if let Some(device) = crate::cuda::device(x)
+                    && let Some(y) =
+                        on_card(&device, x, (weight, bias.as_ref()), activation, residual, &dims)?
+                {
+                    return Ok(y);
+                }
                 note("linear", "composed", None);
                 let y = x.contiguous()?.reshape((rows, self.inner))?.matmul(&weight.t()?)?;
                 let y = match bias {
@@ -96,6 +103,27 @@ impl Linear {
             }
         }
     }
+}
+
+/// The product with everything behind it in its epilogue, or in one pass more when an activation
+/// stands between bias and residual.
+#[cfg(feature = "cuda")]
+fn on_card(
+    device: &candle_core::cuda_backend::CudaDevice,
+    x: &Tensor,
+    (weight, bias): (&Tensor, Option<&Tensor>),
+    activation: Activation,
+    residual: Option<&Tensor>,
+    dims: &[usize],
+) -> Result<Option<Tensor>> {
+    use crate::cuda::{gemm::product, pointwise::finish};
+    let plain = activation == Activation::None;
+    let (inside, added) = if plain { (bias, residual) } else { (None, None) };
+    let Some(y) = product(device, x, weight, inside, added, dims)? else { return Ok(None) };
+    let y = if plain { y } else { finish(device, y, bias, activation, residual)? };
+    // Afterwards, because the library may refuse.
+    note("linear", "cublaslt", None);
+    Ok(Some(y))
 }
 
 pub(crate) fn bias_values(bias: &Tensor) -> Result<Arc<[f32]>> {

@@ -38,7 +38,13 @@ impl GroupNorm {
     /// `x` is `[n, …, channels]`. To pool the statistics over frames, reshape
     /// `[b * frames, h, w, c]` to `[b, frames * h, w, c]` first: that is a view.
     pub fn forward(&self, x: &Tensor, activation: Activation) -> Result<Tensor> {
-        self.compute(x, None, activation)
+        self.compute(x, None, None, activation)
+    }
+
+    /// `activation(norm(x + added))`; each row of `added` `[m, channels]` serves `n / m` samples of
+    /// `x` in a row. A time embedding enters a normed block this way without a pass of its own.
+    pub fn forward_added(&self, x: &Tensor, added: &Tensor, activation: Activation) -> Result<Tensor> {
+        self.compute(x, Some(added), None, activation)
     }
 
     /// `activation(norm(x) · (1 + scale) + shift)` with `scale` and `shift` `[n, channels]`.
@@ -49,12 +55,13 @@ impl GroupNorm {
         shift: &Tensor,
         activation: Activation,
     ) -> Result<Tensor> {
-        self.compute(x, Some((scale, shift)), activation)
+        self.compute(x, None, Some((scale, shift)), activation)
     }
 
     fn compute(
         &self,
         x: &Tensor,
+        added: Option<&Tensor>,
         film: Option<(&Tensor, &Tensor)>,
         activation: Activation,
     ) -> Result<Tensor> {
@@ -73,7 +80,36 @@ impl GroupNorm {
             let got = (scale.dims(), shift.dims());
             return Err(KernelError::shape("group_norm", format!("scale and shift [{n}, {channels}]"), got));
         }
+        if let Some(added) = added
+            && !matches!(*added.dims(), [m, c] if c == channels && m > 0 && n % m == 0)
+        {
+            let expected = format!("added [m, {channels}] with m dividing {n}");
+            return Err(KernelError::shape("group_norm", expected, added.dims()));
+        }
         let points: usize = dims[1..dims.len() - 1].iter().product();
+        #[cfg(feature = "cuda")]
+        if let Some(device) = crate::cuda::device(x) {
+            let call = crate::cuda::norm::GroupCall {
+                weight: &self.weight,
+                bias: &self.bias,
+                added,
+                film,
+                groups: self.groups,
+                eps: self.eps,
+                activation,
+            };
+            if let Some(y) = crate::cuda::norm::group_norm(&device, x, &call, (n, points, channels))? {
+                return Ok(y);
+            }
+        }
+        let summed = match added {
+            Some(added) => {
+                let clips = (added.dim(0)?, n / added.dim(0)? * points, channels);
+                Some(x.contiguous()?.reshape(clips)?.broadcast_add(&added.unsqueeze(1)?)?.reshape(x.dims())?)
+            }
+            None => None,
+        };
+        let x = summed.as_ref().unwrap_or(x);
         if ours(x) && ours(&self.weight) && ours(&self.bias) {
             note("group_norm", "fused", Some(Isa::current()));
             let values = self.on_cpu(x, film, (n, points, channels), activation)?;
@@ -139,6 +175,23 @@ impl LayerNorm {
 
     /// `x` is `[…, channels]`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        self.compute(x, None)
+    }
+
+    /// `norm(x) + added`, where row `r` of `x` gets row `(r / repeat) % m` of `added` `[m, channels]`:
+    /// with `x` `[batch, frames, pixels, channels]` and `repeat` pixels, a position a frame.
+    pub fn forward_added(&self, x: &Tensor, added: &Tensor, repeat: usize) -> Result<Tensor> {
+        let channels = self.weight.dims1()?;
+        let rows = x.elem_count() / channels.max(1);
+        if !matches!(*added.dims(), [m, c] if m > 0 && c == channels && repeat > 0 && rows % (m * repeat) == 0)
+        {
+            let expected = format!("added [m, {channels}] with m times {repeat} dividing {rows} rows");
+            return Err(KernelError::shape("layer_norm", expected, added.dims()));
+        }
+        self.compute(x, Some((added, repeat)))
+    }
+
+    fn compute(&self, x: &Tensor, added: Option<(&Tensor, usize)>) -> Result<Tensor> {
         let channels = self.weight.dims1()?;
         if x.dims().last() != Some(&channels) || self.bias.dims() != [channels] || channels == 0 {
             return Err(KernelError::shape(
@@ -147,6 +200,23 @@ impl LayerNorm {
                 (x.dims(), self.bias.dims()),
             ));
         }
+        #[cfg(feature = "cuda")]
+        if let Some(device) = crate::cuda::device(x)
+            && let Some(y) =
+                crate::cuda::norm::layer_norm(&device, x, (&self.weight, &self.bias), added, self.eps)?
+        {
+            return Ok(y);
+        }
+        let normed = self.apart(x)?;
+        let Some((added, repeat)) = added else { return Ok(normed) };
+        let m = added.dim(0)?;
+        let rows = (x.elem_count() / channels / (m * repeat), m, repeat, channels);
+        let added = added.reshape((1, m, 1, channels))?;
+        Ok(normed.reshape(rows)?.broadcast_add(&added)?.reshape(x.dims())?)
+    }
+
+    /// The norm where no kernel of a card takes it.
+    fn apart(&self, x: &Tensor) -> Result<Tensor> {
         if ours(x) && ours(&self.weight) && ours(&self.bias) {
             note("layer_norm", "fused", Some(Isa::current()));
             let input = single(&x.contiguous()?)?;

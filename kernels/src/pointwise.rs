@@ -40,6 +40,10 @@ impl Activation {
             return Ok(x.clone());
         }
         note("activation", self.name(), ours(x).then(Isa::current));
+        #[cfg(feature = "cuda")]
+        if let Some(device) = crate::cuda::device(x) {
+            return crate::cuda::pointwise::activate(&device, x, self);
+        }
         if ours(x) {
             let input = single(&x.contiguous()?)?;
             let guard = Guard::new(&input)?;
@@ -66,6 +70,11 @@ pub fn geglu(x: &Tensor) -> Result<Tensor> {
     };
     let half = last / 2;
     dims.push(half);
+    #[cfg(feature = "cuda")]
+    if let Some(device) = crate::cuda::device(x) {
+        note("geglu", "fused", None);
+        return crate::cuda::pointwise::geglu(&device, x, half, &dims);
+    }
     note("geglu", if ours(x) { "fused" } else { "composed" }, ours(x).then(Isa::current));
     if ours(x) {
         let input = single(&x.contiguous()?)?;

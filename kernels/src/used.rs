@@ -73,6 +73,8 @@ pub fn observed_so_far() -> Vec<KernelUse> {
 
 /// Notes a kernel that is about to run.
 pub(crate) fn note(op: &'static str, kernel: &'static str, isa: Option<Isa>) {
+    #[cfg(feature = "cuda")]
+    crate::cuda::profile::mark(|| format!("{op} {kernel}"));
     SEEN.with(|seen| {
         if let Some(seen) = seen.borrow_mut().as_mut() {
             seen.insert(KernelUse { op, kernel, isa });

@@ -18,6 +18,14 @@ pub(super) fn attention(
     let sequences = dims.batch * dims.inner;
     let four = |x: &Tensor, tokens: usize| x.contiguous()?.reshape((sequences, dims.heads, tokens, dims.dim));
     let (q, k, v) = (four(q, dims.queries)?, four(k, dims.keys)?, four(v, dims.keys)?);
+    #[cfg(feature = "cuda")]
+    if let (Some(device), Mask::None, false) = (crate::cuda::device(&q), &spec.mask, want_lse) {
+        // Scaled first, so that half types do not overflow; one pass for the softmax.
+        let scores = (&q * spec.scale)?.matmul(&k.t()?)?;
+        let out = crate::cuda::pointwise::softmax(&device, &scores)?.matmul(&v)?;
+        let out = out.reshape((dims.batch, dims.inner, dims.heads, dims.queries, dims.dim))?;
+        return Ok((out.permute((0, 3, 1, 2, 4))?.contiguous()?, None));
+    }
     let scores = (q.matmul(&k.t()?.contiguous()?)? * spec.scale)?;
     let scores = match &spec.mask {
         Mask::None => scores,

@@ -8,7 +8,7 @@ use crate::naive::{Random, attention as naive, max_error};
 use crate::{cpu, flat, on_every_isa};
 
 /// The bias of `(sequence, head, query, key)`.
-type BiasAt = dyn Fn(usize, usize, usize, usize) -> f64;
+type BiasAt = dyn Fn(usize, usize, usize, usize) -> f64 + Sync;
 
 /// One shape with every mask, the operands laid out as a projection leaves them.
 fn check(batch: usize, heads: usize, queries: usize, keys: usize, dim: usize, seed: u64) {

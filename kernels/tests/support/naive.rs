@@ -103,34 +103,50 @@ pub(crate) fn activate(activation: Activation, x: f64) -> f64 {
 }
 
 /// Contiguous `[sequences, heads, tokens, dim]` reference; `seen(sequence, head, i, j)` is the bias.
+///
+/// Queries are shared out among the machine's threads; no sum crosses a thread, so results do not depend on them.
 pub(crate) fn attention(
     (q, k, v): (&[f32], &[f32], &[f32]),
     (sequences, heads, queries, keys, dim): (usize, usize, usize, usize, usize),
-    bias: impl Fn(usize, usize, usize, usize) -> f64,
+    bias: impl Fn(usize, usize, usize, usize) -> f64 + Sync,
 ) -> (Vec<f64>, Vec<f64>) {
-    let (mut out, mut lse) = (Vec::new(), Vec::new());
-    for (s, h, i) in
-        (0..sequences).flat_map(|s| (0..heads).flat_map(move |h| (0..queries).map(move |i| (s, h, i))))
-    {
-        let problem = s * heads + h;
-        let row =
-            |x: &[f32], tokens: usize, t: usize, c: usize| f64::from(x[(problem * tokens + t) * dim + c]);
+    let row =
+        |x: &[f32], row: usize| x[row * dim..][..dim].iter().map(|x| f64::from(*x)).collect::<Vec<f64>>();
+    let one = |index: usize, out: &mut [f64]| {
+        let (problem, i) = (index / queries, index % queries);
+        let query = row(q, index);
         let scores: Vec<f64> = (0..keys)
             .map(|j| {
-                (0..dim).map(|c| row(q, queries, i, c) * row(k, keys, j, c)).sum::<f64>()
-                    / (dim as f64).sqrt()
-                    + bias(s, h, i, j)
+                let key = &k[(problem * keys + j) * dim..][..dim];
+                query.iter().zip(key).map(|(q, k)| q * f64::from(*k)).sum::<f64>() / (dim as f64).sqrt()
+                    + bias(problem / heads, problem % heads, i, j)
             })
             .collect();
         let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let weights: Vec<f64> =
             scores.iter().map(|x| if max == f64::NEG_INFINITY { 0.0 } else { (x - max).exp() }).collect();
         let total: f64 = weights.iter().sum();
-        for c in 0..dim {
-            let sum: f64 = (0..keys).map(|j| weights[j] * row(v, keys, j, c)).sum();
-            out.push(if total == 0.0 { 0.0 } else { sum / total });
+        for (j, weight) in weights.iter().enumerate() {
+            let value = &v[(problem * keys + j) * dim..][..dim];
+            out.iter_mut().zip(value).for_each(|(y, v)| *y += weight * f64::from(*v));
         }
-        lse.push(if total == 0.0 { f64::NEG_INFINITY } else { max + total.ln() });
-    }
+        out.iter_mut().for_each(|y| *y = if total == 0.0 { 0.0 } else { *y / total });
+        if total == 0.0 { f64::NEG_INFINITY } else { max + total.ln() }
+    };
+    let rows = sequences * heads * queries;
+    let (mut out, mut lse) = (vec![0.0; rows * dim], vec![0.0; rows]);
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let share = rows.div_ceil(threads).max(1);
+    std::thread::scope(|scope| {
+        let parts = out.chunks_mut(share * dim).zip(lse.chunks_mut(share)).enumerate();
+        for (part, (out, lse)) in parts {
+            let one = &one;
+            scope.spawn(move || {
+                for (at, (out, lse)) in out.chunks_mut(dim).zip(lse).enumerate() {
+                    *lse = one(part * share + at, out);
+                }
+            });
+        }
+    });
     (out, lse)
 }

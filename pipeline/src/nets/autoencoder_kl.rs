@@ -5,7 +5,7 @@ mod blocks;
 
 use candle_core::Tensor;
 use candle_nn::VarBuilder;
-use kinora_kernels::{Activation, Conv2d, GroupNorm, Linear, upsample_nearest2x};
+use kinora_kernels::{Activation, Conv2d, GroupNorm, Linear};
 use serde::Deserialize;
 
 use self::blocks::{MidBlock, ResnetBlock};
@@ -332,7 +332,7 @@ impl Decoder {
                 x = resnet.forward(&x)?;
             }
             if let Some(conv) = &block.upsampler {
-                x = conv.forward(&upsample_nearest2x(&x)?)?;
+                x = conv.forward_upsampled(&x)?;
             }
             tap(&format!("decoder.up_blocks.{i}"), &x);
         }

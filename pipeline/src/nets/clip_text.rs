@@ -239,8 +239,9 @@ impl Layer {
             &split(self.v_proj.forward(&normed)?)?,
             &AttentionSpec::new(dim).with_mask(Mask::Causal),
         )?;
-        let x = (x + self.out_proj.forward(&mixed.transpose(1, 2)?.reshape((batch, tokens, width))?)?)?;
-        let inner = self.activation.apply(&self.fc1.forward(&self.layer_norm2.forward(&x)?)?)?;
-        Ok((&x + self.fc2.forward(&inner)?)?)
+        let mixed = mixed.transpose(1, 2)?.reshape((batch, tokens, width))?;
+        let x = self.out_proj.forward_fused(&mixed, Activation::None, Some(x))?;
+        let inner = self.fc1.forward_fused(&self.layer_norm2.forward(&x)?, self.activation, None)?;
+        Ok(self.fc2.forward_fused(&inner, Activation::None, Some(&x))?)
     }
 }

@@ -33,11 +33,9 @@ impl ResnetBlock {
     /// `[n, h, w, inner]` to `[n, h, w, out]`.
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let y = self.conv1.forward(&self.norm1.forward(x, Activation::Silu)?)?;
-        let y = self.conv2.forward(&self.norm2.forward(&y, Activation::Silu)?)?;
-        Ok(match &self.conv_shortcut {
-            Some(conv) => (conv.forward(x)? + y)?,
-            None => (x + y)?,
-        })
+        let shortcut = self.conv_shortcut.as_ref().map(|conv| conv.forward(x)).transpose()?;
+        let y = self.norm2.forward(&y, Activation::Silu)?;
+        Ok(self.conv2.forward_fused(&y, Activation::None, Some(shortcut.as_ref().unwrap_or(x)))?)
     }
 }
 
@@ -106,6 +104,6 @@ impl AttentionBlock {
             &tokens(&self.to_v)?,
             &AttentionSpec::new(c),
         )?;
-        Ok((x + self.to_out.forward(&mixed.reshape((n, h, w, c))?)?)?)
+        Ok(self.to_out.forward_fused(&mixed.reshape((n, h, w, c))?, Activation::None, Some(x))?)
     }
 }

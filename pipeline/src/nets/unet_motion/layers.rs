@@ -83,32 +83,110 @@ impl FrameGroupNorm {
 
     /// `[batch · frames, h, w, c]` to the same.
     pub(super) fn forward(&self, x: &Tensor, pass: &Pass, activation: Activation) -> Result<Tensor> {
-        if !self.over_frames {
-            return Ok(self.norm.forward(x, activation)?);
-        }
-        let dims = x.dims4()?;
-        let clip = x.reshape((pass.batch, pass.frames * dims.1, dims.2, dims.3))?;
-        Ok(self.norm.forward(&clip, activation)?.reshape(dims)?)
+        Ok(self.norm.forward(&self.samples(x, pass)?, activation)?.reshape(x.dims())?)
+    }
+
+    /// [`Self::forward`] of `x` with a row of `added` `[batch, c]` added to every clip.
+    pub(super) fn forward_added(
+        &self,
+        x: &Tensor,
+        added: &Tensor,
+        pass: &Pass,
+        activation: Activation,
+    ) -> Result<Tensor> {
+        Ok(self.norm.forward_added(&self.samples(x, pass)?, added, activation)?.reshape(x.dims())?)
+    }
+
+    /// What statistics are taken over, as the first dimension.
+    fn samples(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
+        let (_, h, w, c) = x.dims4()?;
+        Ok(if self.over_frames { x.reshape((pass.batch, pass.frames * h, w, c))? } else { x.clone() })
     }
 }
 
-/// Multi-head attention's four projections.
+/// The weight `[out, inner]` of a linear layer without bias.
+fn weight(vb: &VarBuilder, inner: usize, out: usize) -> Result<Tensor> {
+    Ok(tensor(vb, &[out, inner], "weight")?)
+}
+
+/// Weights of layers that read the same input, as one layer: it is read once.
+fn together(weights: &[Tensor]) -> Result<Linear> {
+    Ok(Linear::new(Tensor::cat(weights, 0)?, None)?)
+}
+
+/// Multi-head attention of a sequence to itself.
 #[derive(Debug, Clone)]
-pub(super) struct Projections {
-    to_q: Linear,
-    to_k: Linear,
-    to_v: Linear,
+pub(super) struct SelfAttention {
+    /// `to_q`, `to_k` and `to_v`.
+    to_qkv: Linear,
     to_out: Linear,
     heads: usize,
 }
 
-impl Projections {
+impl SelfAttention {
+    pub(super) fn new(vb: &VarBuilder, channels: usize, heads: usize) -> Result<Self> {
+        let part = |name: &str| weight(&vb.pp(name), channels, channels);
+        Ok(Self {
+            to_qkv: together(&[part("to_q")?, part("to_k")?, part("to_v")?])?,
+            to_out: linear(&vb.pp("to_out.0"), channels, channels, true)?,
+            heads,
+        })
+    }
+
+    /// Queries, keys and values `[n, tokens, heads, dim]` of `x` `[n, tokens, c]`.
+    pub(super) fn projected(&self, x: &Tensor) -> Result<[Tensor; 3]> {
+        let (n, tokens, channels) = x.dims3()?;
+        let heads = self.heads;
+        let all = self.to_qkv.forward(x)?.reshape((n, tokens, 3 * heads, channels / heads))?;
+        Ok([all.narrow(2, 0, heads)?, all.narrow(2, heads, heads)?, all.narrow(2, 2 * heads, heads)?])
+    }
+
+    /// Attention within each sequence of `x` `[n, tokens, c]`, projected out and added to `residual`.
+    pub(super) fn forward(&self, x: &Tensor, residual: &Tensor) -> Result<Tensor> {
+        let [q, k, v] = self.projected(x)?;
+        self.mixed([&q, &k, &v], residual)
+    }
+
+    /// The attention of [`Self::projected`] operands, projected out and added to `residual`
+    /// `[n, queries, c]`.
+    pub(super) fn mixed(&self, operands: [&Tensor; 3], residual: &Tensor) -> Result<Tensor> {
+        let [q, k, v] = operands.map(|x| x.transpose(1, 2));
+        let (q, k, v) = (q?, k?, v?);
+        let out = attention(&q, &k, &v, &AttentionSpec::new(q.dim(3)?))?;
+        let out = out.transpose(1, 2)?.reshape(residual.dims())?;
+        Ok(self.to_out.forward_fused(&out, Activation::None, Some(residual))?)
+    }
+
+    /// Attention of each pixel of `x` `[batch, frames, pixels, c]` along its frames, read in place,
+    /// projected out and added to `residual`.
+    pub(super) fn along_frames(&self, x: &Tensor, residual: &Tensor) -> Result<Tensor> {
+        let (batch, frames, pixels, channels) = x.dims4()?;
+        let heads = self.heads;
+        let all = self.to_qkv.forward(x)?.reshape((batch, frames, pixels, 3 * heads, channels / heads))?;
+        let part = |index: usize| all.narrow(3, index * heads, heads)?.permute((0, 2, 3, 1, 4));
+        let out = attention(&part(0)?, &part(1)?, &part(2)?, &AttentionSpec::new(channels / heads))?;
+        let out = out.permute((0, 3, 1, 2, 4))?.reshape((batch, frames, pixels, channels))?;
+        Ok(self.to_out.forward_fused(&out, Activation::None, Some(residual))?)
+    }
+}
+
+/// Multi-head attention to another sequence.
+#[derive(Debug, Clone)]
+pub(super) struct CrossAttention {
+    to_q: Linear,
+    /// `to_k` and `to_v`.
+    to_kv: Linear,
+    to_out: Linear,
+    heads: usize,
+}
+
+impl CrossAttention {
     /// `context` is the width keys and values are projected from.
     pub(super) fn new(vb: &VarBuilder, channels: usize, context: usize, heads: usize) -> Result<Self> {
+        let part = |name: &str| weight(&vb.pp(name), context, channels);
         Ok(Self {
             to_q: linear(&vb.pp("to_q"), channels, channels, false)?,
-            to_k: linear(&vb.pp("to_k"), context, channels, false)?,
-            to_v: linear(&vb.pp("to_v"), context, channels, false)?,
+            to_kv: together(&[part("to_k")?, part("to_v")?])?,
             to_out: linear(&vb.pp("to_out.0"), channels, channels, true)?,
             heads,
         })
@@ -118,30 +196,21 @@ impl Projections {
         Ok(self.to_q.forward(x)?)
     }
 
-    pub(super) fn keys_values(&self, context: &Tensor) -> Result<(Tensor, Tensor)> {
-        Ok((self.to_k.forward(context)?, self.to_v.forward(context)?))
-    }
-
-    pub(super) fn output(&self, x: &Tensor) -> Result<Tensor> {
-        Ok(self.to_out.forward(x)?)
-    }
-
-    /// `q` `[n, queries, c]`, `k` and `v` `[n, keys, c]` to `[n, queries, c]`.
-    pub(super) fn attend(&self, q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
+    /// Attention of `q` `[n, queries, c]` to `context` `[n, tokens, width]`; not yet projected out.
+    pub(super) fn attend(&self, q: &Tensor, context: &Tensor) -> Result<Tensor> {
         let (n, queries, channels) = q.dims3()?;
-        let dim = channels / self.heads;
-        let split = |x: &Tensor| -> Result<Tensor> {
-            let (n, tokens, _) = x.dims3()?;
-            Ok(x.reshape((n, tokens, self.heads, dim))?.transpose(1, 2)?)
-        };
-        let out = attention(&split(q)?, &split(k)?, &split(v)?, &AttentionSpec::new(dim))?;
+        let (heads, dim) = (self.heads, channels / self.heads);
+        let both = self.to_kv.forward(context)?.reshape((n, context.dim(1)?, 2 * heads, dim))?;
+        let (k, v) =
+            (both.narrow(2, 0, heads)?.transpose(1, 2)?, both.narrow(2, heads, heads)?.transpose(1, 2)?);
+        let q = q.reshape((n, queries, heads, dim))?.transpose(1, 2)?;
+        let out = attention(&q, &k, &v, &AttentionSpec::new(dim))?;
         Ok(out.transpose(1, 2)?.reshape((n, queries, channels))?)
     }
 
-    /// Attention of `x` `[n, tokens, c]` to itself, projected out.
-    pub(super) fn self_attention(&self, x: &Tensor) -> Result<Tensor> {
-        let (k, v) = self.keys_values(x)?;
-        self.output(&self.attend(&self.queries(x)?, &k, &v)?)
+    /// `x` projected out and added to `residual` of the same shape.
+    pub(super) fn output(&self, x: &Tensor, residual: &Tensor) -> Result<Tensor> {
+        Ok(self.to_out.forward_fused(x, Activation::None, Some(residual))?)
     }
 }
 
@@ -161,7 +230,9 @@ impl FeedForward {
         })
     }
 
-    pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        Ok(self.out.forward(&geglu(&self.proj.forward(x)?)?)?)
+    /// Of `x`, added to `residual` of the same shape.
+    pub(super) fn forward(&self, x: &Tensor, residual: &Tensor) -> Result<Tensor> {
+        let gated = geglu(&self.proj.forward(x)?)?;
+        Ok(self.out.forward_fused(&gated, Activation::None, Some(residual))?)
     }
 }

@@ -123,12 +123,35 @@ impl UnetMotion {
         self.run(input, Some(probe))
     }
 
+    /// The states every block reads of timesteps, strength and frame rate, `[batch, time_dim]`.
+    pub fn time_states(&self, input: &UnetMotionInput) -> Result<Tensor> {
+        self.check(input)?;
+        Ok(Activation::Silu.apply(&self.time(input)?)?)
+    }
+
+    /// [`Self::forward`] with [`Self::time_states`] given as a tensor, in place of the numbers: work
+    /// on a card that can be recorded once and repeated for every step.
+    pub fn forward_with_states(&self, input: &UnetMotionInput, time: &Tensor) -> Result<Tensor> {
+        self.check(input)?;
+        let (b, dim) = (input.sample.dim(0)?, self.config.time_dim());
+        if time.dims() != [b, dim] {
+            let expected = format!("[{b}, {dim}]");
+            return Err(UnetError::Input { name: "time states", expected, got: time.dims().to_vec() });
+        }
+        self.blocks(input, time.clone(), None)
+    }
+
     fn run(&self, input: &UnetMotionInput, probe: Option<Probe>) -> Result<Tensor> {
-        let (b, f, h, w) = self.check(input)?;
+        self.check(input)?;
         let time = self.time(input)?;
         if let Some(probe) = probe {
             probe("time_embedding", &time);
         }
+        self.blocks(input, Activation::Silu.apply(&time)?, probe)
+    }
+
+    fn blocks(&self, input: &UnetMotionInput, time: Tensor, probe: Option<Probe>) -> Result<Tensor> {
+        let (b, f, h, w, _) = input.sample.dims5()?;
         let phrase = input.phrase.map(|phrase| phrase.to_dtype(self.dtype)).transpose()?;
         let regions = if input.regions.is_empty() {
             None
@@ -139,7 +162,7 @@ impl UnetMotion {
         let pass = Pass {
             batch: b,
             frames: f,
-            time: Activation::Silu.apply(&time)?,
+            time,
             text: input.text.to_dtype(self.dtype)?,
             phrase,
             regions,

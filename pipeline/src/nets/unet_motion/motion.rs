@@ -8,15 +8,17 @@ use super::config::{MotionConfig, UnetMotionConfig};
 use super::embedding::frame_positions;
 use super::error::{Result, UnetError};
 use super::layers::{
-    FeedForward, FrameGroupNorm, Pass, Projections, TRANSFORMER_NORM_EPS, layer_norm, linear,
+    CrossAttention, FeedForward, FrameGroupNorm, Pass, SelfAttention, TRANSFORMER_NORM_EPS, layer_norm,
+    linear,
 };
-use super::regions::{TextKind, TokenOrder};
+use super::regions::TextKind;
 
-/// A norm and the attention that reads it.
+/// Attention to the motion phrase.
 #[derive(Debug, Clone)]
-struct Normed {
+struct Phrase {
     norm: LayerNorm,
-    attention: Projections,
+    attention: CrossAttention,
+    query_positions: bool,
 }
 
 /// AnimateDiff's motion module, with Follow-Your-Click's cross-attention to the motion phrase
@@ -25,8 +27,8 @@ struct Normed {
 pub(super) struct MotionModule {
     norm: FrameGroupNorm,
     proj_in: Linear,
-    self_attentions: Vec<Normed>,
-    phrase: Option<(Normed, bool)>,
+    self_attentions: Vec<(LayerNorm, SelfAttention)>,
+    phrase: Option<Phrase>,
     norm3: LayerNorm,
     ff: FeedForward,
     proj_out: Linear,
@@ -43,19 +45,19 @@ impl MotionModule {
         heads: usize,
     ) -> Result<Self> {
         let block = vb.pp("transformer_blocks.0");
-        let normed = |norm: &str, attn: &str, context| -> Result<Normed> {
-            Ok(Normed {
-                norm: layer_norm(&block.pp(norm), channels)?,
-                attention: Projections::new(&block.pp(attn), channels, context, heads)?,
-            })
-        };
         let self_attentions = (1..=motion.self_attentions)
-            .map(|i| normed(&format!("norm{i}"), &format!("attn{i}"), channels))
+            .map(|i| {
+                let norm = layer_norm(&block.pp(format!("norm{i}")), channels)?;
+                Ok((norm, SelfAttention::new(&block.pp(format!("attn{i}")), channels, heads)?))
+            })
             .collect::<Result<_>>()?;
+        let context = config.cross_attention_dim;
         let phrase = match motion.phrase_attention {
-            Some(phrase) => {
-                Some((normed("norm_ma", "attn3", config.cross_attention_dim)?, phrase.ma_query_pe))
-            }
+            Some(phrase) => Some(Phrase {
+                norm: layer_norm(&block.pp("norm_ma"), channels)?,
+                attention: CrossAttention::new(&block.pp("attn3"), channels, context, heads)?,
+                query_positions: phrase.ma_query_pe,
+            }),
             None => None,
         };
         let over_frames = config.temporal_norm_over_frames;
@@ -86,23 +88,24 @@ impl MotionModule {
             return Err(UnetError::TooManyFrames { frames, max });
         }
         let positions = self.positions.narrow(0, 0, frames)?;
-        let t = self.proj_in.forward(&self.norm.forward(x, pass, Activation::None)?)?;
-        let t = t.reshape((batch, frames, pixels, c))?.transpose(1, 2)?;
-        let mut t = t.contiguous()?.reshape((batch * pixels, frames, c))?;
-        for layer in &self.self_attentions {
-            let normed = layer.norm.forward(&t)?.broadcast_add(&positions)?;
-            t = (&t + layer.attention.self_attention(&normed)?)?;
+        // Frames stay where the spatial layers put them; attention reads them with strides.
+        let dims = (batch, frames, pixels, c);
+        let normed = self.norm.forward(x, pass, Activation::None)?.reshape(dims)?;
+        let mut t = self.proj_in.forward(&normed)?;
+        for (norm, attention) in &self.self_attentions {
+            t = attention.along_frames(&norm.forward_added(&t, &positions, pixels)?, &t)?;
         }
-        if let Some((layer, query_positions)) = &self.phrase {
-            let normed = layer.norm.forward(&t)?;
-            let normed = if *query_positions { normed.broadcast_add(&positions)? } else { normed };
-            let q = layer.attention.queries(&normed)?.reshape((batch, pixels * frames, c))?;
-            let kind = TextKind::Phrase;
-            let out = pass.cross_attention(&layer.attention, &q, kind, TokenOrder::PixelMajor, (h, w))?;
-            t = (&t + layer.attention.output(&out)?.reshape((batch * pixels, frames, c))?)?;
+        if let Some(phrase) = &self.phrase {
+            let normed = if phrase.query_positions {
+                phrase.norm.forward_added(&t, &positions, pixels)?
+            } else {
+                phrase.norm.forward(&t)?
+            };
+            let q = phrase.attention.queries(&normed)?.reshape((batch, frames * pixels, c))?;
+            let out = pass.cross_attention(&phrase.attention, &q, TextKind::Phrase, (h, w))?;
+            t = phrase.attention.output(&out.reshape(dims)?, &t)?;
         }
-        let t = (&t + self.ff.forward(&self.norm3.forward(&t)?)?)?;
-        let t = self.proj_out.forward(&t)?.reshape((batch, pixels, frames, c))?.transpose(1, 2)?;
-        Ok((t.contiguous()?.reshape((n, h, w, c))? + x)?)
+        let t = self.ff.forward(&self.norm3.forward(&t)?, &t)?;
+        Ok(self.proj_out.forward_fused(&t.reshape((n, h, w, c))?, Activation::None, Some(x))?)
     }
 }

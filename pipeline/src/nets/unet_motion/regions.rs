@@ -7,7 +7,7 @@
 use candle_core::{DType, Device, Tensor};
 
 use super::error::{Result, UnetError};
-use super::layers::{Pass, Projections};
+use super::layers::{CrossAttention, Pass};
 
 /// One region with its own text.
 #[derive(Debug, Clone)]
@@ -27,15 +27,6 @@ pub(super) enum TextKind {
     Phrase,
 }
 
-/// How the queries of a clip are laid out in one row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum TokenOrder {
-    /// `frames · pixels`.
-    FrameMajor,
-    /// `pixels · frames`.
-    PixelMajor,
-}
-
 /// Regions with their weights at every resolution.
 #[derive(Debug, Clone)]
 pub(super) struct RegionWeights {
@@ -47,8 +38,7 @@ pub(super) struct RegionWeights {
 #[derive(Debug, Clone)]
 struct LevelWeights {
     size: (usize, usize),
-    frame_major: Vec<Tensor>,
-    pixel_major: Vec<Tensor>,
+    weights: Vec<Tensor>,
 }
 
 /// Coverage of one region, `frames` planes of `height × width`.
@@ -111,14 +101,9 @@ impl LevelWeights {
                 weight[point] = mask.values[point] / scale;
             }
         }
-        let mut frame_major = Vec::with_capacity(weights.len());
-        let mut pixel_major = Vec::with_capacity(weights.len());
-        for weight in weights {
-            let clip = Tensor::from_vec(weight, (frames, height * width), device)?.to_dtype(dtype)?;
-            frame_major.push(clip.reshape((1, points, 1))?);
-            pixel_major.push(clip.t()?.contiguous()?.reshape((1, points, 1))?);
-        }
-        Ok(Self { size: (height, width), frame_major, pixel_major })
+        let place = |weight| Tensor::from_vec(weight, (1, points, 1), device)?.to_dtype(dtype);
+        let weights = weights.into_iter().map(place).collect::<candle_core::Result<_>>()?;
+        Ok(Self { size: (height, width), weights })
     }
 }
 
@@ -167,18 +152,16 @@ impl Pass<'_> {
     /// text blended by its weight; not yet projected out.
     pub(super) fn cross_attention(
         &self,
-        layer: &Projections,
+        layer: &CrossAttention,
         q: &Tensor,
         kind: TextKind,
-        order: TokenOrder,
         size: (usize, usize),
     ) -> Result<Tensor> {
         let text = match kind {
             TextKind::Prompt => &self.text,
             TextKind::Phrase => self.phrase.as_ref().unwrap_or(&self.text),
         };
-        let (k, v) = layer.keys_values(text)?;
-        let background = layer.attend(q, &k, &v)?;
+        let background = layer.attend(q, text)?;
         let Some(regions) = &self.regions else { return Ok(background) };
         let Some(level) = regions.levels.iter().find(|level| level.size == size) else {
             return Err(UnetError::Input {
@@ -187,19 +170,14 @@ impl Pass<'_> {
                 got: vec![size.0, size.1],
             });
         };
-        let weights = match order {
-            TokenOrder::FrameMajor => &level.frame_major,
-            TokenOrder::PixelMajor => &level.pixel_major,
-        };
-        let mut weights = weights.iter();
+        let mut weights = level.weights.iter();
         let mut blended = match weights.next() {
             Some(weight) => background.broadcast_mul(weight)?,
             None => background,
         };
         for (weight, (prompt, phrase)) in weights.zip(&regions.texts) {
             let text = if kind == TextKind::Prompt { prompt } else { phrase };
-            let (k, v) = layer.keys_values(text)?;
-            blended = (blended + layer.attend(q, &k, &v)?.broadcast_mul(weight)?)?;
+            blended = (blended + layer.attend(q, text)?.broadcast_mul(weight)?)?;
         }
         Ok(blended)
     }
@@ -218,7 +196,7 @@ mod tests {
         let masks = [planes(&[1.0, 0.5, 0.0, 1.0], 2, 2), planes(&[1.0, 0.0, 0.0, 0.0], 2, 2)];
         let level = LevelWeights::new(&masks, DType::F32, &Device::Cpu).unwrap();
         let rows: Vec<Vec<f32>> =
-            level.frame_major.iter().map(|w| w.flatten_all().unwrap().to_vec1().unwrap()).collect();
+            level.weights.iter().map(|w| w.flatten_all().unwrap().to_vec1().unwrap()).collect();
         assert_eq!(rows[0], [0.0, 0.5, 1.0, 0.0]);
         assert_eq!(rows[1], [0.5, 0.5, 0.0, 1.0]);
         assert_eq!(rows[2], [0.5, 0.0, 0.0, 0.0]);

@@ -51,14 +51,10 @@ impl Resnet {
             let scaled = per_clip(&h, &(&halves[0] + 1.0)?, pass, Tensor::broadcast_mul)?;
             Activation::Silu.apply(&per_clip(&scaled, &halves[1], pass, Tensor::broadcast_add)?)?
         } else {
-            let h = per_clip(&h, &time, pass, Tensor::broadcast_add)?;
-            self.norm2.forward(&h, pass, Activation::Silu)?
+            self.norm2.forward_added(&h, &time, pass, Activation::Silu)?
         };
-        let h = self.conv2.forward(&h)?;
-        Ok(match &self.conv_shortcut {
-            Some(shortcut) => (shortcut.forward(x)? + h)?,
-            None => (x + h)?,
-        })
+        let shortcut = self.conv_shortcut.as_ref().map(|shortcut| shortcut.forward(x)).transpose()?;
+        Ok(self.conv2.forward_fused(&h, Activation::None, Some(shortcut.as_ref().unwrap_or(x)))?)
     }
 }
 
@@ -100,6 +96,10 @@ impl Upsample {
     /// To exactly `size` (height, width): an odd size loses the last repeated row or column,
     /// which is what nearest-neighbour interpolation to that size gives.
     pub(super) fn forward(&self, x: &Tensor, size: (usize, usize)) -> Result<Tensor> {
+        let (_, h, w, _) = x.dims4()?;
+        if size == (2 * h, 2 * w) {
+            return Ok(self.0.forward_upsampled(x)?);
+        }
         let doubled = upsample_nearest2x(x)?;
         let (_, h, w, _) = doubled.dims4()?;
         let fitted = doubled.narrow(1, 0, size.0.min(h))?.narrow(2, 0, size.1.min(w))?;

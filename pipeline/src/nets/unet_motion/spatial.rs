@@ -7,9 +7,10 @@ use kinora_kernels::{Activation, LayerNorm, Linear};
 use super::config::UnetMotionConfig;
 use super::error::Result;
 use super::layers::{
-    FeedForward, FrameGroupNorm, Pass, Projections, TRANSFORMER_NORM_EPS, layer_norm, projection,
+    CrossAttention, FeedForward, FrameGroupNorm, Pass, SelfAttention, TRANSFORMER_NORM_EPS, layer_norm,
+    projection,
 };
-use super::regions::{TextKind, TokenOrder};
+use super::regions::TextKind;
 
 /// GroupNorm, projection, one block (self, text, feed-forward), projection, residual.
 #[derive(Debug, Clone)]
@@ -17,9 +18,9 @@ pub(super) struct SpatialTransformer {
     norm: FrameGroupNorm,
     proj_in: Linear,
     norm1: LayerNorm,
-    attn1: Projections,
+    attn1: SelfAttention,
     norm2: LayerNorm,
-    attn2: Projections,
+    attn2: CrossAttention,
     norm3: LayerNorm,
     ff: FeedForward,
     proj_out: Linear,
@@ -45,9 +46,9 @@ impl SpatialTransformer {
             )?,
             proj_in: projection(&vb.pp("proj_in"), channels, as_linear)?,
             norm1: layer_norm(&block.pp("norm1"), channels)?,
-            attn1: Projections::new(&block.pp("attn1"), channels, channels, heads)?,
+            attn1: SelfAttention::new(&block.pp("attn1"), channels, heads)?,
             norm2: layer_norm(&block.pp("norm2"), channels)?,
-            attn2: Projections::new(&block.pp("attn2"), channels, config.cross_attention_dim, heads)?,
+            attn2: CrossAttention::new(&block.pp("attn2"), channels, config.cross_attention_dim, heads)?,
             norm3: layer_norm(&block.pp("norm3"), channels)?,
             ff: FeedForward::new(&block.pp("ff"), channels, config.ff_mult)?,
             proj_out: projection(&vb.pp("proj_out"), channels, as_linear)?,
@@ -60,33 +61,31 @@ impl SpatialTransformer {
         let (n, h, w, c) = x.dims4()?;
         let tokens = self.norm.forward(x, pass, Activation::None)?;
         let tokens = self.proj_in.forward(&tokens)?.reshape((n, h * w, c))?;
-        let tokens = (&tokens + self.within_frame(&self.norm1.forward(&tokens)?, pass)?)?;
-        let tokens = (&tokens + self.to_text(&self.norm2.forward(&tokens)?, (h, w), pass)?)?;
-        let tokens = (&tokens + self.ff.forward(&self.norm3.forward(&tokens)?)?)?;
-        let out = self.proj_out.forward(&tokens)?.reshape((n, h, w, c))?;
-        Ok((out + x)?)
+        let tokens = self.within_frame(&self.norm1.forward(&tokens)?, &tokens, pass)?;
+        let tokens = self.to_text(&self.norm2.forward(&tokens)?, &tokens, (h, w), pass)?;
+        let tokens = self.ff.forward(&self.norm3.forward(&tokens)?, &tokens)?;
+        Ok(self.proj_out.forward_fused(&tokens.reshape((n, h, w, c))?, Activation::None, Some(x))?)
     }
 
-    fn within_frame(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
+    fn within_frame(&self, x: &Tensor, residual: &Tensor, pass: &Pass) -> Result<Tensor> {
         if !self.first_frame || pass.frames == 1 {
-            return self.attn1.self_attention(x);
+            return self.attn1.forward(x, residual);
         }
-        let (k, v) = self.attn1.keys_values(x)?;
+        let [q, k, v] = self.attn1.projected(x)?;
         let with_first = |x: &Tensor| -> Result<Tensor> {
-            let (n, tokens, c) = x.dims3()?;
-            let clip = x.reshape((pass.batch, pass.frames, tokens, c))?;
+            let (n, tokens, heads, dim) = x.dims4()?;
+            let clip = x.contiguous()?.reshape((pass.batch, pass.frames, tokens, heads * dim))?;
             let first = clip.narrow(1, 0, 1)?.broadcast_as(clip.shape())?;
-            Ok(Tensor::cat(&[&clip, &first], 2)?.reshape((n, 2 * tokens, c))?)
+            Ok(Tensor::cat(&[&clip, &first], 2)?.reshape((n, 2 * tokens, heads, dim))?)
         };
-        let out = self.attn1.attend(&self.attn1.queries(x)?, &with_first(&k)?, &with_first(&v)?)?;
-        self.attn1.output(&out)
+        self.attn1.mixed([&q, &with_first(&k)?, &with_first(&v)?], residual)
     }
 
     /// All frames of a clip query the same text, so they are one long row of queries.
-    fn to_text(&self, x: &Tensor, size: (usize, usize), pass: &Pass) -> Result<Tensor> {
+    fn to_text(&self, x: &Tensor, residual: &Tensor, size: (usize, usize), pass: &Pass) -> Result<Tensor> {
         let (n, tokens, c) = x.dims3()?;
         let q = self.attn2.queries(x)?.reshape((pass.batch, pass.frames * tokens, c))?;
-        let out = pass.cross_attention(&self.attn2, &q, TextKind::Prompt, TokenOrder::FrameMajor, size)?;
-        self.attn2.output(&out.reshape((n, tokens, c))?)
+        let out = pass.cross_attention(&self.attn2, &q, TextKind::Prompt, size)?;
+        self.attn2.output(&out.reshape((n, tokens, c))?, residual)
     }
 }
