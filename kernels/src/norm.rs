@@ -183,7 +183,7 @@ impl LayerNorm {
     pub fn forward_added(&self, x: &Tensor, added: &Tensor, repeat: usize) -> Result<Tensor> {
         let channels = self.weight.dims1()?;
         let rows = x.elem_count() / channels.max(1);
-        if !matches!(*added.dims(), [m, c] if m > 0 && c == channels && repeat > 0 && rows % (m * repeat) == 0)
+        if !matches!(*added.dims(), [m, c] if m > 0 && c == channels && repeat > 0 && rows.is_multiple_of(m * repeat))
         {
             let expected = format!("added [m, {channels}] with m times {repeat} dividing {rows} rows");
             return Err(KernelError::shape("layer_norm", expected, added.dims()));
