@@ -11,6 +11,7 @@
 // Compile for sm_90a with -DELEMENT=__half or __nv_bfloat16.
 #include <cuda.h>
 
+#include "mbarrier.cuh"
 #include "wgmma.cuh"
 
 struct HopperParams {
@@ -18,21 +19,6 @@ struct HopperParams {
   AttentionParams p;
 };
 
-__device__ __forceinline__ void barrier_init(uint32_t at, int count) {
-  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(at), "r"(count) : "memory");
-}
-__device__ __forceinline__ void barrier_expect(uint32_t at, uint32_t bytes) {
-  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(at), "r"(bytes) : "memory");
-}
-__device__ __forceinline__ void barrier_arrive(uint32_t at) {
-  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(at) : "memory");
-}
-__device__ __forceinline__ void barrier_wait(uint32_t at, uint32_t parity) {
-  asm volatile(
-      "{ .reg .pred p; AGAIN_%=: mbarrier.try_wait.parity.shared::cta.b64 p, [%0], %1; @p bra DONE_%=; bra AGAIN_%=; DONE_%=: }" ::"r"(at),
-      "r"(parity)
-      : "memory");
-}
 __device__ __forceinline__ void copy_box(uint32_t to, const CUtensorMap *map, uint32_t barrier, int column, int token,
                                          int head, int inner, int batch) {
   asm volatile(

@@ -25,18 +25,13 @@ impl TensorMap {
         let bytes = |axis: usize| if dims[axis] <= 1 { 16 * dim as u64 } else { 2 * stride[axis] as u64 };
         let strides = [bytes(3), bytes(2), bytes(1), bytes(0)];
         let (sizes, steps) = ([64u32, rows, 1, 1, 1], [1u32; 5]);
-        let kind = if half {
-            sys::CUtensorMapDataType::CU_TENSOR_MAP_DATA_TYPE_FLOAT16
-        } else {
-            sys::CUtensorMapDataType::CU_TENSOR_MAP_DATA_TYPE_BFLOAT16
-        };
         let mut map = std::mem::MaybeUninit::<sys::CUtensorMap>::zeroed();
         // SAFETY: all arrays have the rank's length and the map is aligned; the call only reads
         // them, and a successful one has written the map.
         let status = unsafe {
             sys::cuTensorMapEncodeTiled(
                 map.as_mut_ptr(),
-                kind,
+                kind(half),
                 5,
                 address as *mut std::ffi::c_void,
                 extents.as_ptr(),
