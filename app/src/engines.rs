@@ -151,7 +151,7 @@ impl Engines for Machinery {
         if self.device.is_cpu() {
             format!("cpu f32 {}", Isa::current().name())
         } else {
-            format!("{:?} f32", self.device.location())
+            format!("{:?} f32, checkpoints f16", self.device.location())
         }
     }
 }

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -29,8 +29,9 @@ use kinora_pipeline::systems::follow_your_click::{
 const TOLERANCE: f64 = 1e-4;
 
 fn fixture(name: &str) -> HashMap<String, Tensor> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/pipeline").join(name);
-    candle_core::safetensors::load(path, &Device::Cpu).unwrap()
+    let folder = std::env::var_os("KINORA_FIXTURES")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures"), PathBuf::from);
+    candle_core::safetensors::load(folder.join("pipeline").join(name), &Device::Cpu).unwrap()
 }
 
 fn part(all: &HashMap<String, Tensor>, prefix: &str) -> HashMap<String, Tensor> {
@@ -39,9 +40,12 @@ fn part(all: &HashMap<String, Tensor>, prefix: &str) -> HashMap<String, Tensor> 
     all.iter().filter_map(own).collect()
 }
 
-fn builder(tensors: HashMap<String, Tensor>) -> VarBuilder<'static> {
-    let f32_of = |(name, tensor): (String, Tensor)| (name, tensor.to_dtype(DType::F32).unwrap());
-    VarBuilder::from_tensors(tensors.into_iter().map(f32_of).collect(), DType::F32, &Device::Cpu)
+/// Weights as a checkpoint is loaded: f16 on a card, f32 on a processor.
+fn builder(tensors: HashMap<String, Tensor>, device: &Device) -> VarBuilder<'static> {
+    let dtype = if device.is_cuda() { DType::F16 } else { DType::F32 };
+    let there =
+        |(name, tensor): (String, Tensor)| (name, tensor.to_dtype(dtype).unwrap().to_device(device).unwrap());
+    VarBuilder::from_tensors(tensors.into_iter().map(there).collect(), dtype, device)
 }
 
 fn unet_config(in_channels: usize) -> UnetMotionConfig {
@@ -60,7 +64,7 @@ fn unet_config(in_channels: usize) -> UnetMotionConfig {
 }
 
 /// The fixture's networks; with `words` the text encoder is widened to CLIP's vocabulary and length.
-fn public(all: &HashMap<String, Tensor>, words: bool) -> Public {
+fn public(all: &HashMap<String, Tensor>, words: bool, device: &Device) -> Public {
     let mut text_config = ClipTextConfig {
         hidden_size: 8,
         intermediate_size: 16,
@@ -86,13 +90,13 @@ fn public(all: &HashMap<String, Tensor>, words: bool) -> Public {
     };
     let in_channels = all["unet.conv_in.weight"].dim(1).unwrap();
     let parts = PublicParts {
-        text: ClipText::new(&text_config, builder(text)).unwrap(),
-        vae: AutoencoderKl::new(&vae_config, builder(part(all, "vae."))).unwrap(),
-        unet: UnetMotion::new(&unet_config(in_channels), builder(part(all, "unet."))).unwrap(),
+        text: ClipText::new(&text_config, builder(text, device)).unwrap(),
+        vae: AutoencoderKl::new(&vae_config, builder(part(all, "vae."), device)).unwrap(),
+        unet: UnetMotion::new(&unet_config(in_channels), builder(part(all, "unet."), device)).unwrap(),
     };
     let mut options = PublicOptions::of(parts.unet.config());
     options.long_side = 32;
-    Public::new("tiny", "digest", parts, options, &Device::Cpu).unwrap()
+    Public::new("tiny", "digest", parts, options, device).unwrap()
 }
 
 fn values(t: &Tensor) -> Vec<f64> {
@@ -113,7 +117,7 @@ fn quiet<'a>() -> Hooks<'a> {
 /// Text, every step's latents and the decoded frames of a whole pipeline.
 fn parity(name: &str) {
     let all = fixture(name);
-    let public = public(&all, false);
+    let public = public(&all, false, &Device::Cpu);
     let parts = public.parts().unwrap();
     let hidden = parts.text.forward(&all["in.ids"]).unwrap().hidden;
     let error = relative(&hidden, &all["out.text"]);
@@ -206,7 +210,7 @@ fn render(public: &Public, job: &ClickAnimation, hooks: &Hooks<'_>) -> Result<Ve
 #[test]
 fn a_clip_is_rendered_with_the_photograph_around_the_moving_thing() {
     for name in ["animatediff.safetensors", "pia.safetensors"] {
-        let public = public(&fixture(name), true);
+        let public = public(&fixture(name), true, &Device::Cpu);
         let job = job();
         let frames = render(&public, &job, &quiet()).unwrap();
         assert_eq!(frames.len(), 4);
@@ -225,9 +229,38 @@ fn a_clip_is_rendered_with_the_photograph_around_the_moving_thing() {
     }
 }
 
+/// The whole path on a card, where networks compute in f16, against the processor: the same clip to the eye. Without a
+/// card the test says so and passes.
+#[cfg(feature = "cuda")]
+#[test]
+fn a_card_renders_the_clip_of_the_processor() {
+    let card = match kinora_kernels::open_cuda(0) {
+        Ok(card) => card,
+        Err(error) => return println!("skipped: {error}"),
+    };
+    for name in ["animatediff.safetensors", "pia.safetensors"] {
+        let all = fixture(name);
+        for regions in [1, 2] {
+            let mut job = ClickAnimation { composite: false, ..job() };
+            let mut second = job.regions[0].clone();
+            second.prompt = "spin".to_owned();
+            second.mask.alpha_mut().rotate_right(10);
+            job.regions.extend((1..regions).map(|_| second.clone()));
+            let ours = render(&public(&all, true, &card), &job, &quiet()).unwrap();
+            let want = render(&public(&all, true, &Device::Cpu), &job, &quiet()).unwrap();
+            let pairs = || ours.iter().zip(&want).flat_map(|(a, b)| a.rgb().iter().zip(b.rgb()));
+            let squares: f64 = pairs().map(|(&a, &b)| (f64::from(a) - f64::from(b)).powi(2)).sum();
+            let psnr = 10.0 * (255.0 * 255.0 * pairs().count() as f64 / squares.max(1e-9)).log10();
+            println!("{name}, {regions} regions: {psnr:.1} dB");
+            assert_eq!(ours.len(), want.len());
+            assert!(psnr >= 40.0, "{name}, {regions} regions: {psnr:.1} dB, expected 40");
+        }
+    }
+}
+
 #[test]
 fn two_regions_with_their_own_words_change_the_clip() {
-    let public = public(&fixture("pia.safetensors"), true);
+    let public = public(&fixture("pia.safetensors"), true, &Device::Cpu);
     let one = job();
     let mut two = job();
     let mut second = two.regions[0].clone();
@@ -239,7 +272,7 @@ fn two_regions_with_their_own_words_change_the_clip() {
 
 #[test]
 fn what_the_model_cannot_do_is_refused_with_a_reason() {
-    let public = public(&fixture("pia.safetensors"), true);
+    let public = public(&fixture("pia.safetensors"), true, &Device::Cpu);
     let refuse = |change: &dyn Fn(&mut ClickAnimation)| {
         let mut job = job();
         change(&mut job);
@@ -276,7 +309,7 @@ impl Progress for StopAfter {
 #[test]
 fn an_interrupted_render_resumes_to_the_same_frames() {
     let folder = tempfile::tempdir().unwrap();
-    let mut public = public(&fixture("pia.safetensors"), true);
+    let mut public = public(&fixture("pia.safetensors"), true, &Device::Cpu);
     for kind in [SamplerKind::Ddim, SamplerKind::EulerAncestral, SamplerKind::Dpmpp2m, SamplerKind::Lcm] {
         public.options_mut().sampler.kind = kind;
         let whole = render(&public, &job(), &quiet()).unwrap();
@@ -310,7 +343,7 @@ impl Progress for Onlooker {
 
 #[test]
 fn every_step_is_seen_and_changes_nothing() {
-    let public = public(&fixture("pia.safetensors"), true);
+    let public = public(&fixture("pia.safetensors"), true, &Device::Cpu);
     let onlooker = Onlooker::default();
     let hooks = Hooks { progress: &onlooker, node: "shot", checkpoint: None, resume: false };
     let seen = render(&public, &job(), &hooks).unwrap();

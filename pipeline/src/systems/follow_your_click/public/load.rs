@@ -122,7 +122,8 @@ impl Public {
         Self::open_folders(store, id, &folders, device, shelf)
     }
 
-    /// Opens the model made of `folders`, bases first; arithmetic is f32.
+    /// Opens the model made of `folders`, bases first. Networks compute in f16 on a CUDA card, in f32 elsewhere; sampling
+    /// is f32 on both.
     ///
     /// # Errors
     /// [`AnimateError::Model`] naming the file and what is missing, left over or misshapen;
@@ -175,7 +176,9 @@ impl Public {
     }
 
     fn load(&self, files: &CheckpointFiles) -> Result<PublicParts, AnimateError> {
-        let builder = |map: &StateMap| map.clone().into_var_builder(DType::F32, &self.device);
+        // A card's matrix units take f16, which is what checkpoints are published in; a processor computes in f32.
+        let dtype = if self.device.is_cuda() { DType::F16 } else { DType::F32 };
+        let builder = |map: &StateMap| map.clone().into_var_builder(dtype, &self.device);
         let fail = |part: &str, error: &dyn std::fmt::Display| self.model_error(&format!("{part}: {error}"));
         let text = ClipText::new(&files.text_config, builder(&files.text));
         let vae = AutoencoderKl::new(&files.vae_config, builder(&files.vae));

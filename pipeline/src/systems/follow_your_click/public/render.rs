@@ -91,7 +91,7 @@ impl Public {
                     regions,
                     ..UnetMotionInput::new(&input, &timesteps, text)
                 };
-                parts.unet.forward(&input).map_err(candle_core::Error::wrap)
+                parts.unet.forward(&input).map_err(candle_core::Error::wrap)?.to_dtype(DType::F32)
             };
             let conditional = pass(request.text, request.regions)?;
             if !guidance.needs_unconditional() {
@@ -315,8 +315,9 @@ impl Animator for Public {
         let (text, regions) = self.texts(&parts, job, w, h)?;
         let negative = self.encode_text(&parts, &options.negative_prompt)?;
         let small = resized(&job.photo, width, height).ok_or_else(size_error)?;
-        let encoded = parts.vae.encode(&to_tensor(&small, &self.device)?, None);
-        let first = encoded.map_err(|error| self.model_error(&error))?.squeeze(0)?;
+        let pixels = to_tensor(&small, &self.device)?.to_dtype(parts.unet.dtype())?;
+        let encoded = parts.vae.encode(&pixels, None).map_err(|error| self.model_error(&error))?;
+        let first = encoded.squeeze(0)?.to_dtype(DType::F32)?;
         self.check(hooks)?;
 
         let moving = moving_mask(job)?;
@@ -379,7 +380,7 @@ impl Animator for Public {
         let blend = blend.and_then(|alpha| Mask::new(backdrop.width(), backdrop.height(), alpha).ok());
         for frame in 0..job.frames {
             self.check(hooks)?;
-            let decoded = parts.vae.decode(&latents.narrow(0, frame, 1)?.to_dtype(DType::F32)?);
+            let decoded = parts.vae.decode(&latents.narrow(0, frame, 1)?.to_dtype(parts.unet.dtype())?);
             let decoded = to_picture(&decoded.map_err(|error| self.model_error(&error))?)?;
             let decoded = resized(&decoded, out_width, out_height).ok_or_else(size_error)?;
             let picture = match &blend {
