@@ -19,14 +19,17 @@ cuda = ctypes.CDLL("libcuda.so.1")
 NAMES = {torch.float16: "f16", torch.bfloat16: "bf16", torch.float32: "f32"}
 MASKS = {"none": 0, "causal": 1, "lengths": 2, "bias": 3, "blocks": 4}
 # Head dimension: warps, groups of 16 rows a warp, streamed tile, of the passes over queries and over keys.
-TILES = {32: ((4, 2, 64), (4, 2, 64)), 48: ((4, 2, 64), (4, 2, 64)), 64: ((4, 2, 64), (4, 2, 64)),
-         80: ((4, 2, 32), (4, 1, 32)), 96: ((4, 2, 32), (4, 1, 32)), 128: ((4, 2, 16), (4, 1, 32)),
-         160: ((4, 1, 32), (4, 1, 32)), 192: ((4, 1, 16), (4, 1, 16)), 256: ((3, 1, 16), (3, 1, 16))}
-VARIANTS = {"v1": TILES | {128: ((4, 1, 32), (8, 1, 32)), 64: ((4, 2, 64), (4, 1, 64))},
-            "v2": TILES | {48: ((4, 1, 64), (4, 1, 64)), 64: ((4, 1, 64), (8, 1, 64)), 80: ((4, 1, 32), (4, 1, 64)),
-                           128: ((4, 2, 32), (4, 1, 16))}}
+TILES = ({d: ((4, 1, 64),) * 2 for d in (32, 40, 48, 64)} | {d: ((4, 1, 32),) * 2 for d in (80, 96, 128, 160)}
+         | {192: ((4, 1, 16),) * 2, 256: ((3, 1, 16),) * 2})
+VARIANTS = {
+    'a': {40: ((4, 1, 64), (4, 1, 64)), 64: ((4, 1, 64), (4, 1, 64)), 80: ((4, 1, 32), (4, 1, 32)), 128: ((4, 1, 32), (4, 1, 32))},
+    'b': {40: ((4, 1, 64), (4, 1, 64)), 64: ((4, 1, 64), (4, 1, 64)), 80: ((4, 1, 32), (4, 1, 32)), 128: ((4, 1, 32), (8, 1, 64))},
+    'c': {40: ((4, 1, 64), (4, 1, 64)), 64: ((4, 1, 64), (4, 1, 64)), 80: ((4, 1, 32), (4, 1, 32)), 128: ((4, 1, 32), (4, 1, 32))},
+    'd': {40: ((8, 1, 64), (8, 1, 64)), 64: ((8, 1, 64), (8, 1, 64)), 80: ((8, 1, 64), (8, 1, 64)), 128: ((8, 1, 64), (8, 1, 32))},
+}
 SHORT = {32: 2, 40: 2, 64: 2, 80: 2, 96: 1, 128: 1, 160: 1}
 EXACT = {48: (256, 32), 96: (256, 32), 160: (128, 16), 256: (128, 8)}
+EXACT_SHORT = {48: (64, 16), 96: (64, 16), 160: (64, 16)}
 P, L, I = ctypes.c_void_p, ctypes.c_longlong, ctypes.c_int
 
 
@@ -61,8 +64,8 @@ class Kernels:
                 self.modules[key[:2]] = module
             function = P()
             ok(cuda.cuModuleGetFunction(ctypes.byref(function), self.modules[key[:2]], name.encode()))
-            ok(cuda.cuFuncSetAttribute(function, 8, max(shared, 1024)))
             self.functions[key] = function
+        ok(cuda.cuFuncSetAttribute(self.functions[key], 8, max(shared, 48 << 10)))
         return self.functions[key]
 
     def launch(self, source, element, name, blocks, threads, shared, params):
@@ -125,20 +128,21 @@ def plan(kernels, q, k, v, out, lse, grad, mask="none", extra=None, path=None, t
     elif path == "flash":
         size = next(s for s in tiles if d <= s)
         (qw, qm, qt), (kw, km, kt) = tiles[size]
-        row_bytes = 2 * (size + 8)
+        row_bytes = 2 * ((size + 15) // 16 * 16 + 8)
         c.tiles, p.key_tiles = max(1, -(-n // (16 * qw * qm))), max(1, -(-m // (16 * kw * km)))
         shared = lambda w, g, t: (2 * 16 * w * g + 4 * t) * row_bytes + 16 * t
         work.append((flash, element, f"attention_backward_queries_d{size}", b * h * c.tiles, 32 * qw, shared(qw, qm, qt)))
         for name in ("keys", "values") if size > 160 else ("keys",):
             work.append((flash, element, f"attention_backward_{name}_d{size}", b * kv * p.key_tiles, 32 * kw, shared(kw, km, kt)))
     else:
-        size = next(s for s in EXACT if d <= s)
-        threads, tile = EXACT[size]
+        table = EXACT_SHORT if max(n, m) <= 16 and d <= 160 else EXACT
+        size = next(s for s in table if d <= s)
+        threads, tile = table[size]
         r = threads // 4
         shared = 4 * ((2 * r + 2 * tile) * ((d + 3) // 4 * 4 + 4) + 2 * tile * (r + 4)) + 8 * max(r, tile)
         c.tiles, p.key_tiles = max(1, -(-n // r)), max(1, -(-m // r))
-        work.append(("backward_exact", element, f"attention_backward_exact_queries_{size}", b * h * c.tiles, threads, shared))
-        work.append(("backward_exact", element, f"attention_backward_exact_keys_{size}", b * kv * p.key_tiles, threads, shared))
+        work.append(("backward_exact", element, f"attention_backward_exact_queries_d{size}_t{threads}", b * h * c.tiles, threads, shared))
+        work.append(("backward_exact", element, f"attention_backward_exact_keys_d{size}_t{threads}", b * kv * p.key_tiles, threads, shared))
     keep += [q, k, v, out, lse, grad, rows]
 
     def queue(only=None):
@@ -306,7 +310,7 @@ def bench(kernels, wanted=""):
                               f"{flops / ours / 1e9:.0f}", f"{size / ours / 1e6:.0f}", show(floor),
                               *(show(peers[x]) for x in ("fa2", "cudnn", "efficient")), f"{best / ours:.2f}"]), flush=True)
             for variant, tiles in VARIANTS.items():
-                if path == "flash" and (kernels.folder / f"backward_flash@{variant}.f16.cubin").exists():
+                if path == "flash" and d in tiles and (kernels.folder / f"backward_flash@{variant}.f16.cubin").exists():
                     other, again, _ = plan(kernels, q, k, v, out, lse, grad, "causal" if causal else "none", tiles=tiles,
                                            flash=f"backward_flash@{variant}")
                     times = [median(lambda: again(only)) for only in ("queries", "keys")]

@@ -89,27 +89,38 @@ __device__ __forceinline__ void exact_body(const BackwardParams &b) {
         fetch(stream2, v, p.v_stride[3], start, TILE, limit, p.dim, dim4, row_floats);
       }
       __syncthreads();
-#pragma unroll
-      for (int j = 0; j < COLUMNS; ++j) {
-        const int column = tx + 16 * j;
-        if (column >= TILE) break;
-        float x[4] = {}, y[4] = {};
+      if (tx < TILE) {
+        float x[COLUMNS][4] = {}, y[COLUMNS][4] = {};
         for (int c = 0; c < dim4; c += 4) {
-          const float4 u = *reinterpret_cast<const float4 *>(stream1 + column * row_floats + c);
-          const float4 w = *reinterpret_cast<const float4 *>(stream2 + column * row_floats + c);
+          float4 u[COLUMNS], w[COLUMNS];
+#pragma unroll
+          for (int j = 0; j < COLUMNS; ++j) {
+            u[j] = *reinterpret_cast<const float4 *>(stream1 + (tx + 16 * j) * row_floats + c);
+            w[j] = *reinterpret_cast<const float4 *>(stream2 + (tx + 16 * j) * row_floats + c);
+          }
 #pragma unroll
           for (int i = 0; i < 4; ++i) {
-            x[i] = dot4(*reinterpret_cast<const float4 *>(first_rows + (row0 + i) * row_floats + c), u, x[i]);
-            y[i] = dot4(*reinterpret_cast<const float4 *>(second_rows + (row0 + i) * row_floats + c), w, y[i]);
+            const float4 own1 = *reinterpret_cast<const float4 *>(first_rows + (row0 + i) * row_floats + c);
+            const float4 own2 = *reinterpret_cast<const float4 *>(second_rows + (row0 + i) * row_floats + c);
+#pragma unroll
+            for (int j = 0; j < COLUMNS; ++j) x[j][i] = dot4(own1, u[j], x[j][i]), y[j][i] = dot4(own2, w[j], y[j][i]);
           }
         }
 #pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          const float2 pair = pairs[KEYS ? column : row0 + i];
-          const float more = KEYS ? added.of(start + column, first + row0 + i) : added.of(first + row0 + i, start + column);
-          const float weight = exp2f(fmaf(x[i], p.scale_log2, more - pair.x));
-          weights[column * PITCH + row0 + i] = weight;
-          slopes[column * PITCH + row0 + i] = weight == 0.f ? 0.f : weight * (y[i] - pair.y);
+        for (int j = 0; j < COLUMNS; ++j) {
+          const int column = tx + 16 * j;
+          float weight[4], slope[4];
+#pragma unroll
+          for (int i = 0; i < 4; ++i) {
+            const float2 pair = pairs[KEYS ? column : row0 + i];
+            const int own = first + row0 + i, other = start + column;
+            const float more = KEYS ? added.of(other, own) : added.of(own, other);
+            weight[i] = exp2f(fmaf(x[j][i], p.scale_log2, more - pair.x));
+            slope[i] = weight[i] == 0.f ? 0.f : weight[i] * (y[j][i] - pair.y);
+          }
+          const int at4 = column * PITCH + row0;
+          *reinterpret_cast<float4 *>(weights + at4) = make_float4(weight[0], weight[1], weight[2], weight[3]);
+          *reinterpret_cast<float4 *>(slopes + at4) = make_float4(slope[0], slope[1], slope[2], slope[3]);
         }
       }
       __syncwarp();
@@ -152,20 +163,24 @@ __device__ __forceinline__ void exact_body(const BackwardParams &b) {
   }
 }
 
-// Threads, streamed tile, sums a thread (head dimensions up to 16 times as many).
-#define EXACT(SIZE, THREADS, TILE, SUMS)                                                                  \
+// Threads (a quarter of them rows), streamed tile, sums a thread: head dimensions up to 16 times as many.
+#define EXACT(DIM, THREADS, TILE, SUMS)                                                                   \
   extern "C" __global__ void __launch_bounds__(THREADS)                                                   \
-      attention_backward_exact_queries_##SIZE(const __grid_constant__ BackwardParams p) {                 \
+      attention_backward_exact_queries_d##DIM##_t##THREADS(const __grid_constant__ BackwardParams p) {    \
     exact_body<ELEMENT, THREADS, TILE, SUMS, false>(p);                                                   \
   }                                                                                                       \
   extern "C" __global__ void __launch_bounds__(THREADS)                                                   \
-      attention_backward_exact_keys_##SIZE(const __grid_constant__ BackwardParams p) {                    \
+      attention_backward_exact_keys_d##DIM##_t##THREADS(const __grid_constant__ BackwardParams p) {       \
     exact_body<ELEMENT, THREADS, TILE, SUMS, true>(p);                                                    \
   }
 EXACT(48, 256, 32, 3)
 EXACT(96, 256, 32, 6)
 EXACT(160, 128, 16, 10)
 EXACT(256, 128, 8, 16)
+// For time axes.
+EXACT(48, 64, 16, 3)
+EXACT(96, 64, 16, 6)
+EXACT(160, 64, 16, 10)
 
 // One thread a row of the list: which blocks of keys a block of queries sees, written out.
 extern "C" __global__ void attention_backward_seen(const __grid_constant__ BackwardParams b) {

@@ -22,10 +22,28 @@ __device__ __forceinline__ void fetch_pairs(uint32_t to, const float2 *from, int
   }
 }
 
-// WARPS warps of 16 MT rows against streamed tiles of TILE, 16 G columns at a time.
-template <typename T, int D, int WARPS, int MT, int TILE, int G, int WANTED>
+// c += a b for columns 16 i to 16 i + 15, of which the last eight may not exist.
+template <typename T, int COLUMNS>
+__device__ __forceinline__ void multiply(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1, int i) {
+  if (16 * i + 8 < COLUMNS) {
+    mma16<T>(c, a[0], a[1], a[2], a[3], b0, b1);
+  } else {
+    mma8<T>(c, a[0], a[1], b0);
+  }
+}
+
+// How a pass is cut: WARPS warps of 16 MT rows against streamed tiles of TILE, 16 G of those at a time. KEEP: the
+// warp's rows stay in registers.
+template <int WARPS_, int MT_, int TILE_, int G_, bool KEEP_, int UNROLL_> struct Shape {
+  static constexpr int WARPS = WARPS_, MT = MT_, TILE = TILE_, G = G_, UNROLL = UNROLL_;
+  static constexpr bool KEEP = KEEP_;
+};
+
+// Head dimensions up to COLUMNS, in rows of D = COLUMNS filled up to a multiple of 16.
+template <typename T, int COLUMNS, typename S, int WANTED>
 __device__ __forceinline__ void backward_body(const BackwardParams &b) {
   constexpr bool OF_KEYS = WANTED != DQ, SLOPES = WANTED != DV;
+  constexpr int WARPS = S::WARPS, MT = S::MT, TILE = S::TILE, G = S::G, D = (COLUMNS + 15) / 16 * 16;
   constexpr int THREADS = 32 * WARPS, ROWS = 16 * MT * WARPS, ROW_BYTES = 2 * (D + 8), STEPS = D / 16;
   constexpr int STREAM = TILE * ROW_BYTES;
   extern __shared__ __align__(16) char memory[];
@@ -85,7 +103,8 @@ __device__ __forceinline__ void backward_body(const BackwardParams &b) {
   if (count > 0) stream(0, 0);
   commit();
 
-  float2 own[MT][2];
+  const float inverse = 1.f / p.scale_log2;
+  float2 mine[MT][2];
   if constexpr (!OF_KEYS) {
     // Delta of the lane's rows, four lanes a row.
     const T *out = static_cast<const T *>(p.out) + offset_of(p.out_stride, at, at.head);
@@ -107,17 +126,19 @@ __device__ __forceinline__ void backward_body(const BackwardParams &b) {
             sum = fmaf(u.x, w.x, fmaf(u.y, w.y, sum));
           }
         }
-        own[m][half] = row_of(there ? lse[query] : 0.f, row_sum(sum));
-        if (there && t == 0) rows[query] = own[m][half];
+        mine[m][half] = row_of(there ? lse[query] : 0.f, row_sum(sum));
+        if (there && t == 0) rows[query] = mine[m][half];
       }
     }
   }
 
-  float acc_x[WANTED & DV ? MT : 1][WANTED & DV ? D / 8 : 1][4] = {};
-  float acc_y[SLOPES ? MT : 1][SLOPES ? D / 8 : 1][4] = {};
+  float acc_x[WANTED & DV ? MT : 1][WANTED & DV ? COLUMNS / 8 : 1][4] = {};
+  float acc_y[SLOPES ? MT : 1][SLOPES ? COLUMNS / 8 : 1][4] = {};
   const uint32_t own_at = 16 * MT * warp * ROW_BYTES + lane % 16 * ROW_BYTES + lane / 16 * 16;
   const uint32_t plain_at = (lane % 8 + lane / 16 * 8) * ROW_BYTES + lane / 8 % 2 * 16;
   const uint32_t turned_at = lane % 16 * ROW_BYTES + lane / 16 * 16;
+
+  uint32_t kept[2][S::KEEP ? MT : 1][S::KEEP ? STEPS : 1][4];
 
   for (int n = 0; n < count; ++n) {
     const int head = OF_KEYS ? n / each : 0, start = OF_KEYS ? start0 + n % each * TILE : n * TILE;
@@ -125,6 +146,18 @@ __device__ __forceinline__ void backward_body(const BackwardParams &b) {
     const float2 *const columns = pairs + n % 2 * TILE;
     wait<0>();
     __syncthreads();
+    if constexpr (S::KEEP) {
+      if (n == 0) {
+#pragma unroll
+        for (int m = 0; m < MT; ++m) {
+#pragma unroll
+          for (int i = 0; i < STEPS; ++i) {
+            load4(kept[0][m][i], first_at + own_at + 16 * m * ROW_BYTES + 32 * i);
+            if constexpr (SLOPES) load4(kept[1][m][i], second_at + own_at + 16 * m * ROW_BYTES + 32 * i);
+          }
+        }
+      }
+    }
     if (n + 1 < count) stream(n + 1, (n + 1) % 2);
     commit();
     Added<T> added = added0;
@@ -139,7 +172,7 @@ __device__ __forceinline__ void backward_body(const BackwardParams &b) {
     bool partial = p.mask == MASK_BIAS || p.mask == MASK_BLOCKS || (!OF_KEYS && key + key_count > limit);
     partial |= p.mask == MASK_CAUSAL && key + key_count - 1 > query + shift;
 
-#pragma unroll 1
+#pragma unroll S::UNROLL
     for (int sub = 0; sub < TILE; sub += 16 * G) {
       const uint32_t b1 = stage + sub * ROW_BYTES, b2 = b1 + STREAM;
       float x[MT][2 * G][4] = {}, y[MT][2 * G][4] = {};
@@ -150,12 +183,13 @@ __device__ __forceinline__ void backward_body(const BackwardParams &b) {
         for (int c = 0; c < G; ++c) load4(f[c], b1 + 16 * c * ROW_BYTES + plain_at + 32 * i);
 #pragma unroll
         for (int m = 0; m < MT; ++m) {
-          uint32_t a[4];
-          load4(a, first_at + own_at + 16 * m * ROW_BYTES + 32 * i);
+          uint32_t fresh[4];
+          if constexpr (!S::KEEP) load4(fresh, first_at + own_at + 16 * m * ROW_BYTES + 32 * i);
+          const uint32_t(&a)[4] = S::KEEP ? kept[0][S::KEEP ? m : 0][S::KEEP ? i : 0] : fresh;
 #pragma unroll
           for (int c = 0; c < G; ++c) {
-            mma16<T>(x[m][2 * c], a[0], a[1], a[2], a[3], f[c][0], f[c][1]);
-            mma16<T>(x[m][2 * c + 1], a[0], a[1], a[2], a[3], f[c][2], f[c][3]);
+            multiply<T, COLUMNS>(x[m][2 * c], a, f[c][0], f[c][1], i);
+            multiply<T, COLUMNS>(x[m][2 * c + 1], a, f[c][2], f[c][3], i);
           }
         }
       }
@@ -167,12 +201,27 @@ __device__ __forceinline__ void backward_body(const BackwardParams &b) {
           for (int c = 0; c < G; ++c) load4(f[c], b2 + 16 * c * ROW_BYTES + plain_at + 32 * i);
 #pragma unroll
           for (int m = 0; m < MT; ++m) {
-            uint32_t a[4];
-            load4(a, second_at + own_at + 16 * m * ROW_BYTES + 32 * i);
+            uint32_t fresh[4];
+            if constexpr (!S::KEEP) load4(fresh, second_at + own_at + 16 * m * ROW_BYTES + 32 * i);
+            const uint32_t(&a)[4] = S::KEEP ? kept[1][S::KEEP ? m : 0][S::KEEP ? i : 0] : fresh;
 #pragma unroll
             for (int c = 0; c < G; ++c) {
-              mma16<T>(y[m][2 * c], a[0], a[1], a[2], a[3], f[c][0], f[c][1]);
-              mma16<T>(y[m][2 * c + 1], a[0], a[1], a[2], a[3], f[c][2], f[c][3]);
+              multiply<T, COLUMNS>(y[m][2 * c], a, f[c][0], f[c][1], i);
+              multiply<T, COLUMNS>(y[m][2 * c + 1], a, f[c][2], f[c][3], i);
+            }
+          }
+        }
+      }
+      if (partial) {
+#pragma unroll
+        for (int m = 0; m < MT; ++m) {
+#pragma unroll
+          for (int j = 0; j < 2 * G; ++j) {
+#pragma unroll
+            for (int r = 0; r < 4; ++r) {
+              const int own = first + 16 * (MT * warp + m) + g + 8 * (r / 2), other = start + sub + 8 * j + 2 * t + r % 2;
+              // The scale is positive here.
+              x[m][j][r] += (OF_KEYS ? added.of(other, own) : added.of(own, other)) * inverse;
             }
           }
         }
@@ -182,22 +231,17 @@ __device__ __forceinline__ void backward_body(const BackwardParams &b) {
       for (int m = 0; m < MT; ++m) {
 #pragma unroll
         for (int j = 0; j < 2 * G; ++j) {
-          const int column = sub + 8 * j + 2 * t, row = 16 * (MT * warp + m) + g;
+          const int column = sub + 8 * j + 2 * t;
           float2 of[4];
           if constexpr (OF_KEYS) {
             const float4 both = *reinterpret_cast<const float4 *>(columns + column);
             of[0] = of[2] = make_float2(both.x, both.y), of[1] = of[3] = make_float2(both.z, both.w);
           } else {
-            of[0] = of[1] = own[m][0], of[2] = of[3] = own[m][1];
+            of[0] = of[1] = mine[m][0], of[2] = of[3] = mine[m][1];
           }
 #pragma unroll
           for (int r = 0; r < 4; ++r) {
-            float base = of[r].x;
-            if (partial) {
-              const int r0 = row + 8 * (r / 2), c0 = column + r % 2;
-              base -= OF_KEYS ? added.of(start + c0, first + r0) : added.of(first + r0, start + c0);
-            }
-            x[m][j][r] = exp2_fast(fmaf(x[m][j][r], p.scale_log2, -base));
+            x[m][j][r] = exp2_fast(fmaf(x[m][j][r], p.scale_log2, -of[r].x));
             if constexpr (SLOPES) y[m][j][r] = x[m][j][r] * (y[m][j][r] - of[r].y);
           }
           if constexpr (WANTED & DV) {
@@ -214,7 +258,7 @@ __device__ __forceinline__ void backward_body(const BackwardParams &b) {
       for (int c = 0; c < G; ++c) {
         const uint32_t by = 16 * c * ROW_BYTES + turned_at;
 #pragma unroll
-        for (int i = 0; i < D / 8; i += 2) {
+        for (int i = 0; i < COLUMNS / 8; i += 2) {
           uint32_t f[4];
           if constexpr (WANTED & DV) {
             load4_transposed(f, b2 + by + 16 * i);
@@ -222,7 +266,7 @@ __device__ __forceinline__ void backward_body(const BackwardParams &b) {
             for (int m = 0; m < MT; ++m) {
               const uint32_t(&w)[4] = weights[m][c];
               mma16<T>(acc_x[m][i], w[0], w[1], w[2], w[3], f[0], f[1]);
-              mma16<T>(acc_x[m][i + 1], w[0], w[1], w[2], w[3], f[2], f[3]);
+              if (i + 1 < COLUMNS / 8) mma16<T>(acc_x[m][i + 1], w[0], w[1], w[2], w[3], f[2], f[3]);
             }
           }
           if constexpr (SLOPES) {
@@ -231,7 +275,7 @@ __device__ __forceinline__ void backward_body(const BackwardParams &b) {
             for (int m = 0; m < MT; ++m) {
               const uint32_t(&w)[4] = slopes[m][c];
               mma16<T>(acc_y[m][i], w[0], w[1], w[2], w[3], f[0], f[1]);
-              mma16<T>(acc_y[m][i + 1], w[0], w[1], w[2], w[3], f[2], f[3]);
+              if (i + 1 < COLUMNS / 8) mma16<T>(acc_y[m][i + 1], w[0], w[1], w[2], w[3], f[2], f[3]);
             }
           }
         }
@@ -247,15 +291,15 @@ __device__ __forceinline__ void backward_body(const BackwardParams &b) {
     for (int m = 0; m < MT; ++m) {
       char *const part = tile + 16 * (MT * warp + m) * ROW_BYTES;
 #pragma unroll
-      for (int i = 0; i < D / 8; ++i) {
+      for (int i = 0; i < COLUMNS / 8; ++i) {
         const int column = 16 * i + 4 * t;
         *reinterpret_cast<uint32_t *>(part + g * ROW_BYTES + column) = pack<T>(acc[m][i][0] * factor, acc[m][i][1] * factor);
         *reinterpret_cast<uint32_t *>(part + (g + 8) * ROW_BYTES + column) =
             pack<T>(acc[m][i][2] * factor, acc[m][i][3] * factor);
       }
       __syncwarp();
-      for (int i = lane; i < 16 * (D / 8); i += 32) {
-        const int row = i / (D / 8), column = i % (D / 8) * 8, token = first + 16 * (MT * warp + m) + row;
+      for (int i = lane; i < 16 * (COLUMNS / 8); i += 32) {
+        const int row = i / (COLUMNS / 8), column = i % (COLUMNS / 8) * 8, token = first + 16 * (MT * warp + m) + row;
         if (token < total && column < p.dim) {
           uint4 x = *reinterpret_cast<const uint4 *>(part + row * ROW_BYTES + 2 * column);
           // Padding has no gradient.
@@ -279,33 +323,36 @@ __device__ __forceinline__ void backward_body(const BackwardParams &b) {
   }
 }
 
-#define BACKWARD(NAME, D, WARPS, MT, TILE, G, WANTED)                                                  \
-  extern "C" __global__ void __launch_bounds__(32 * WARPS)                                             \
-      attention_backward_##NAME##_d##D(const __grid_constant__ BackwardParams p) {                     \
-    backward_body<ELEMENT, D, WARPS, MT, TILE, G, WANTED>(p);                                          \
+#define BACKWARD(NAME, COLUMNS, WANTED, BLOCKS, WARPS, ...)                                            \
+  extern "C" __global__ void __launch_bounds__(32 * WARPS, BLOCKS)                                     \
+      attention_backward_##NAME##_d##COLUMNS(const __grid_constant__ BackwardParams p) {               \
+    backward_body<ELEMENT, COLUMNS, Shape<WARPS, __VA_ARGS__>, WANTED>(p);                             \
   }
-// Warps, groups of 16 rows a warp and the streamed tile are those of `TILES` in src/plan/cuda_backward.rs.
-#define QUERIES(D, WARPS, MT, TILE, G) BACKWARD(queries, D, WARPS, MT, TILE, G, DQ)
-#define KEYS(D, WARPS, MT, TILE, G) BACKWARD(keys, D, WARPS, MT, TILE, G, DK | DV)
+// Head dimension, blocks a multiprocessor, then a Shape; warps, groups of rows and the streamed tile are those of `TILES`
+// in src/plan/cuda_backward.rs.
+#define QUERIES(COLUMNS, ...) BACKWARD(queries, COLUMNS, DQ, __VA_ARGS__)
+#define KEYS(COLUMNS, ...) BACKWARD(keys, COLUMNS, DK | DV, __VA_ARGS__)
 // Sums of both do not fit the registers.
-#define KEYS_APART(D, WARPS, MT, TILE, G)     \
-  BACKWARD(keys, D, WARPS, MT, TILE, G, DK)   \
-  BACKWARD(values, D, WARPS, MT, TILE, G, DV)
-QUERIES(32, 4, 2, 64, 2)
-QUERIES(48, 4, 2, 64, 2)
-QUERIES(64, 4, 2, 64, 2)
-QUERIES(80, 4, 2, 32, 2)
-QUERIES(96, 4, 2, 32, 1)
-QUERIES(128, 4, 2, 16, 1)
-QUERIES(160, 4, 1, 32, 2)
-QUERIES(192, 4, 1, 16, 1)
-QUERIES(256, 3, 1, 16, 1)
-KEYS(32, 4, 2, 64, 2)
-KEYS(48, 4, 2, 64, 2)
-KEYS(64, 4, 2, 64, 1)
-KEYS(80, 4, 1, 32, 2)
-KEYS(96, 4, 1, 32, 2)
-KEYS(128, 4, 1, 32, 1)
-KEYS(160, 4, 1, 32, 1)
-KEYS_APART(192, 4, 1, 16, 1)
-KEYS_APART(256, 3, 1, 16, 1)
+#define KEYS_APART(COLUMNS, ...)             \
+  BACKWARD(keys, COLUMNS, DK, __VA_ARGS__)   \
+  BACKWARD(values, COLUMNS, DV, __VA_ARGS__)
+QUERIES(32, 4, 4, 1, 64, 1, true, 1)
+QUERIES(40, 4, 4, 1, 64, 1, true, 1)
+QUERIES(48, 3, 4, 1, 64, 1, true, 1)
+QUERIES(64, 3, 4, 1, 64, 1, true, 1)
+QUERIES(80, 3, 4, 1, 32, 1, true, 1)
+QUERIES(96, 2, 4, 1, 32, 2, false, 1)
+QUERIES(128, 2, 4, 1, 32, 2, false, 1)
+QUERIES(160, 2, 4, 1, 32, 2, false, 1)
+QUERIES(192, 2, 4, 1, 16, 1, false, 1)
+QUERIES(256, 1, 3, 1, 16, 1, false, 1)
+KEYS(32, 4, 4, 1, 64, 1, true, 1)
+KEYS(40, 4, 4, 1, 64, 1, true, 1)
+KEYS(48, 3, 4, 1, 64, 1, true, 1)
+KEYS(64, 3, 4, 1, 64, 1, true, 1)
+KEYS(80, 3, 4, 1, 32, 1, false, 1)
+KEYS(96, 2, 4, 1, 32, 1, false, 1)
+KEYS(128, 2, 4, 1, 32, 1, false, 1)
+KEYS(160, 2, 4, 1, 32, 1, false, 1)
+KEYS_APART(192, 2, 4, 1, 16, 1, false, 1)
+KEYS_APART(256, 1, 3, 1, 16, 1, false, 1)

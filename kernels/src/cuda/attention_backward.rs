@@ -91,7 +91,7 @@ pub(crate) fn backward(
         half: dtype != DType::F32,
         aligned: [&q, &k, &v, &out, &grad].into_iter().all(aligned),
         distinct: true,
-        plain_scale: true,
+        plain_scale: spec.scale.is_finite() && spec.scale > 0.0,
         mask: match spec.mask {
             Mask::None => MaskKind::None,
             Mask::Causal => MaskKind::Causal,
@@ -230,8 +230,10 @@ pub(crate) fn backward(
             }
         }
         _ => {
-            queue("backward_exact", &format!("attention_backward_exact_queries_{dim}"), plan.queries)?;
-            queue("backward_exact", &format!("attention_backward_exact_keys_{dim}"), plan.keys)?;
+            for (side, pass) in [("queries", plan.queries), ("keys", plan.keys)] {
+                let name = format!("attention_backward_exact_{side}_d{dim}_t{}", pass.threads);
+                queue("backward_exact", &name, pass)?;
+            }
         }
     }
     drop((qa, ka, va, oa, ga, la, ba, lengths_at, list_at, seen_at));

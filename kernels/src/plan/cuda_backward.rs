@@ -42,21 +42,30 @@ impl BackwardPlan {
 type Tile = (usize, [usize; 3], [usize; 3]);
 
 /// The instances of `cuda/backward_flash.cu`; other head dimensions are filled up with zeros.
-const TILES: [Tile; 9] = [
-    (32, [4, 2, 64], [4, 2, 64]),
-    (48, [4, 2, 64], [4, 2, 64]),
-    (64, [4, 2, 64], [4, 2, 64]),
-    (80, [4, 2, 32], [4, 1, 32]),
-    (96, [4, 2, 32], [4, 1, 32]),
-    (128, [4, 2, 16], [4, 1, 32]),
+const TILES: [Tile; 10] = [
+    (32, [4, 1, 64], [4, 1, 64]),
+    (40, [4, 1, 64], [4, 1, 64]),
+    (48, [4, 1, 64], [4, 1, 64]),
+    (64, [4, 1, 64], [4, 1, 64]),
+    (80, [4, 1, 32], [4, 1, 32]),
+    (96, [4, 1, 32], [4, 1, 32]),
+    (128, [4, 1, 32], [4, 1, 32]),
     (160, [4, 1, 32], [4, 1, 32]),
     (192, [4, 1, 16], [4, 1, 16]),
     (256, [3, 1, 16], [3, 1, 16]),
 ];
 /// The instances of `cuda/backward_short.cu`: head dimension and the most groups of 16 tokens.
 const SHORT: [(usize, usize); 7] = [(32, 2), (40, 2), (64, 2), (80, 2), (96, 1), (128, 1), (160, 1)];
-/// The instances of `cuda/backward_exact.cu`: head dimension, threads, streamed rows.
-const EXACT: [(usize, usize, usize); 4] = [(48, 256, 32), (96, 256, 32), (160, 128, 16), (256, 128, 8)];
+/// The instances of `cuda/backward_exact.cu`: head dimension, threads, streamed rows; first those for time axes.
+const EXACT: [(usize, usize, usize); 7] = [
+    (48, 64, 16),
+    (96, 64, 16),
+    (160, 64, 16),
+    (48, 256, 32),
+    (96, 256, 32),
+    (160, 128, 16),
+    (256, 128, 8),
+];
 
 /// Picks the kernels of a backward call; `group` heads of queries share a head of keys.
 ///
@@ -80,9 +89,10 @@ pub fn plan_cuda_backward(call: CudaCall, group: usize) -> BackwardPlan {
         let kernel = AttentionKernel::Composed;
         return BackwardPlan { kernel, dim, groups: 0, queries: none, keys: none };
     }
-    if !call.half || !call.aligned || !dim.is_multiple_of(8) {
+    if !call.half || !call.aligned || !call.plain_scale || !dim.is_multiple_of(8) {
+        let instances = if queries.max(keys) <= 16 { &EXACT[..] } else { &EXACT[3..] };
         let (size, threads, tile) =
-            EXACT.into_iter().find(|instance| dim <= instance.0).unwrap_or((256, 128, 8));
+            instances.iter().copied().find(|instance| dim <= instance.0).unwrap_or((256, 128, 8));
         let rows = threads / 4;
         let row_floats = dim.div_ceil(4) * 4 + 4;
         let shared = 4 * (2 * (rows + tile) * row_floats + 2 * tile * (rows + 4)) + 8 * rows.max(tile);
@@ -105,7 +115,7 @@ pub fn plan_cuda_backward(call: CudaCall, group: usize) -> BackwardPlan {
     // Both operands of the owned rows once, both of the streamed ones two deep, with two floats a row.
     let of = |problems: usize, tokens: usize, [warps, groups, stream]: [usize; 3]| {
         let rows = 16 * warps * groups;
-        let shared = (2 * rows + 4 * stream) * 2 * (size + 8) + 16 * stream;
+        let shared = (2 * rows + 4 * stream) * 2 * (size.next_multiple_of(16) + 8) + 16 * stream;
         pass(problems, tokens, rows, 32 * warps, shared)
     };
     BackwardPlan {
