@@ -19,8 +19,16 @@ cuda = ctypes.CDLL("libcuda.so.1")
 NAMES = {torch.float16: "f16", torch.bfloat16: "bf16", torch.float32: "f32"}
 MASKS = {"none": 0, "causal": 1, "lengths": 2, "bias": 3, "blocks": 4}
 # Head dimension: warps, groups of 16 rows a warp, streamed tile, of the passes over queries and over keys.
-TILES = ({d: ((4, 1, 64),) * 2 for d in (32, 40, 48, 64)} | {d: ((4, 1, 32),) * 2 for d in (80, 96, 128, 160)}
-         | {192: ((4, 1, 16),) * 2, 256: ((3, 1, 16),) * 2})
+TILES = {32: ((4, 1, 64), (8, 1, 64)),
+         40: ((4, 1, 64), (8, 1, 64)),
+         48: ((8, 1, 64), (4, 1, 64)),
+         64: ((8, 1, 64), (4, 1, 64)),
+         80: ((4, 1, 32), (8, 1, 64)),
+         96: ((4, 1, 32), (4, 1, 32)),
+         128: ((4, 1, 32), (4, 1, 32)),
+         160: ((4, 1, 32), (4, 1, 32)),
+         192: ((4, 1, 16), (4, 1, 16)),
+         256: ((3, 1, 16), (3, 1, 16))}
 VARIANTS = {
     'a': {40: ((4, 1, 64), (4, 1, 64)), 64: ((4, 1, 64), (4, 1, 64)), 80: ((4, 1, 32), (4, 1, 32)), 128: ((4, 1, 32), (4, 1, 32))},
     'b': {40: ((4, 1, 64), (4, 1, 64)), 64: ((4, 1, 64), (4, 1, 64)), 80: ((4, 1, 32), (4, 1, 32)), 128: ((4, 1, 32), (8, 1, 64))},
@@ -115,7 +123,7 @@ def plan(kernels, q, k, v, out, lse, grad, mask="none", extra=None, path=None, t
         (c.block_q, c.block_k), table = extra
         planes, tall, wide = table.shape
         c.block_planes = planes
-        lists = [torch.nonzero(row).flatten() for row in table.reshape(-1, wide)]
+        lists = [torch.nonzero(row).flatten() for row in table.reshape(planes * tall, wide)]
         start = torch.tensor([0] + [len(x) for x in lists]).cumsum(0).int().cuda()
         index = torch.cat(lists + [torch.zeros(1, dtype=torch.long)]).int().cuda()
         seen = torch.full((planes * tall * wide,), 7, dtype=torch.uint8, device="cuda")
@@ -158,12 +166,15 @@ def reference(q, k, v, grad, hidden):
     group = q.shape[1] // k.shape[1]
     q, k, v = (x.detach().double().contiguous().requires_grad_() for x in (q, k, v))
     wide = lambda x: x.repeat_interleave(group, 1)
-    scores = q @ wide(k).transpose(-1, -2) / math.sqrt(q.shape[-1]) + hidden
-    lse = scores.logsumexp(-1) if k.shape[2] else torch.full(q.shape[:3], -math.inf, device="cuda").double()
-    weights = torch.where(lse[..., None] == -math.inf, 0, (scores - lse[..., None].clamp_min(-1e300)).exp())
-    out = weights @ wide(v)
+    seen = (hidden > -math.inf).expand(*q.shape[:3], k.shape[2])
+    scores = q @ wide(k).transpose(-1, -2) / math.sqrt(q.shape[-1]) + hidden.clamp_min(-1e30)
+    most = torch.cat([scores.detach(), torch.full((*q.shape[:3], 1), -1e29, device="cuda").double()], -1).amax(-1, keepdim=True)
+    weights = torch.where(seen, (scores - most).exp(), 0)
+    total = weights.sum(-1, keepdim=True)
+    lse = torch.where(total > 0, most + total.clamp_min(1e-300).log(), -math.inf)[..., 0]
+    out = weights / total.clamp_min(1e-300) @ wide(v)
     grads = torch.autograd.grad(out, (q, k, v), grad.double(), allow_unused=True)
-    grads = [torch.zeros_like(x) if y is None else torch.nan_to_num(y) for x, y in zip((q, k, v), grads)]
+    grads = [torch.zeros_like(x) if y is None else y for x, y in zip((q, k, v), grads)]
     return grads, out.detach().to(grad.dtype), lse.detach().float()
 
 

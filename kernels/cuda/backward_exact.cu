@@ -9,9 +9,13 @@
 template <typename T>
 __device__ __forceinline__ void fetch(float *to, const T *from, long long stride, int first, int rows, int limit,
                                       int dim, int columns, int row_floats) {
-  for (int i = threadIdx.x; i < rows * columns; i += blockDim.x) {
-    const int row = i / columns, column = i % columns, token = first + row;
-    to[row * row_floats + column] = token < limit && column < dim ? to_float(from[token * stride + column]) : 0.f;
+  for (int row = threadIdx.x / 16; row < rows; row += blockDim.x / 16) {
+    const int token = first + row;
+    const T *const at = from + token * stride;
+#pragma unroll 4
+    for (int column = threadIdx.x % 16; column < columns; column += 16) {
+      to[row * row_floats + column] = token < limit && column < dim ? to_float(at[column]) : 0.f;
+    }
   }
 }
 
