@@ -212,7 +212,8 @@ fn gradients(filter: &str) -> Outcome {
         (1, 8, 2048, 2048, 64),
         (1, 1, 4096, 4096, 64),
     ] {
-        let part = |tokens: usize| -> Result<Tensor> { Ok(random(&[b, tokens, heads, dim])?.transpose(1, 2)?) };
+        let part =
+            |tokens: usize| -> Result<Tensor> { Ok(random(&[b, tokens, heads, dim])?.transpose(1, 2)?) };
         let (q, k, v, grad) = (part(queries)?, part(keys)?, part(keys)?, part(queries)?);
         one(format!("gradient {b}x{heads} {queries}x{keys} d{dim}"), q, k, v, grad)?;
     }

@@ -24,7 +24,9 @@ mod plan;
 mod pointwise;
 mod used;
 
-pub use attention::{AttentionSpec, BlockList, Mask, Precision, attention, attention_backward, attention_with_lse};
+pub use attention::{
+    AttentionSpec, BlockList, Mask, Precision, attention, attention_backward, attention_with_lse,
+};
 pub use conv::{Conv2d, upsample_nearest2x};
 pub use cpu::{Isa, threads, with_isa, with_poisoned_outputs};
 #[cfg(feature = "cuda")]

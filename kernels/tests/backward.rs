@@ -20,8 +20,7 @@ const CPU: Device = Device::Cpu;
 fn check(extents: Extents, kinds: &[Kind], seed: u64) {
     for kind in kinds {
         let case = case(&CPU, DType::F32, extents, *kind, seed);
-        for (isa, interleaved) in
-            Isa::available().into_iter().flat_map(|isa| [false, true].map(|x| (isa, x)))
+        for (isa, interleaved) in Isa::available().into_iter().flat_map(|isa| [false, true].map(|x| (isa, x)))
         {
             let (grads, kernel) =
                 with_isa(isa, || with_poisoned_outputs(|| run(&case, &CPU, interleaved))).expect("available");
@@ -138,8 +137,11 @@ fn finite_differences_agree() {
         let case = case(&CPU, DType::F32, extents, Kind::None, seed);
         let values: Vec<Vec<f32>> = case.operands.iter().map(flat).collect();
         let loss = |x: &[Vec<f32>]| -> f64 {
-            let (out, _) =
-                naive::attention((&x[0], &x[1], &x[2]), (sequences, heads, queries, keys, dim), |_, _, _, _| 0.0);
+            let (out, _) = naive::attention(
+                (&x[0], &x[1], &x[2]),
+                (sequences, heads, queries, keys, dim),
+                |_, _, _, _| 0.0,
+            );
             out.iter().zip(&values[3]).map(|(o, g)| o * f64::from(*g)).sum()
         };
         let grads = run(&case, &CPU, false).0.map(|x| flat(&x));
@@ -185,7 +187,8 @@ fn pytorch_agrees() {
 /// Attention in tensor operations whose backward pass is the tensor library's own.
 fn composed(q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor {
     let scale = 1.0 / (q.dim(D::Minus1).unwrap() as f64).sqrt();
-    let scores = (q.contiguous().unwrap().matmul(&k.t().unwrap().contiguous().unwrap()).unwrap() * scale).unwrap();
+    let scores =
+        (q.contiguous().unwrap().matmul(&k.t().unwrap().contiguous().unwrap()).unwrap() * scale).unwrap();
     let exp = scores.broadcast_sub(&scores.max_keepdim(D::Minus1).unwrap()).unwrap().exp().unwrap();
     let weights = exp.broadcast_div(&exp.sum_keepdim(D::Minus1).unwrap()).unwrap();
     weights.matmul(&v.contiguous().unwrap()).unwrap()
@@ -255,7 +258,8 @@ fn the_graph_reaches_operands_through_views_groups_and_one_source() {
         let x = x.unsqueeze(2).unwrap().broadcast_as((2, 2, 2, 9, 8)).unwrap();
         x.contiguous().unwrap().reshape((2, 4, 9, 8)).unwrap()
     };
-    let want: Vec<f64> = grad_of(composed(&q, &every(&k), &every(&v))).iter().map(|x| f64::from(*x)).collect();
+    let want: Vec<f64> =
+        grad_of(composed(&q, &every(&k), &every(&v))).iter().map(|x| f64::from(*x)).collect();
     assert!(relative(&got, &want) < 5e-6);
     // The log-sums come with the same graph; f64 takes tensor operations and agrees.
     let got = grad_of(attention_with_lse(&q, &k, &v, &AttentionSpec::new(8)).unwrap().0);

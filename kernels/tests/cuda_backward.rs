@@ -174,14 +174,8 @@ fn the_graph_gives_the_same_as_the_call() {
         let grads = (&out * &grad).unwrap().sum_all().unwrap().backward().unwrap();
         let (again, lse) = attention_with_lse(&q.detach(), &k.detach(), &v.detach(), &spec).unwrap();
         assert_eq!(flat(&out), flat(&again));
-        let want = attention_backward(
-            [&q.detach(), &k.detach(), &v.detach()],
-            &again,
-            &lse,
-            &grad,
-            &spec,
-        )
-        .unwrap();
+        let want =
+            attention_backward([&q.detach(), &k.detach(), &v.detach()], &again, &lse, &grad, &spec).unwrap();
         for (x, want) in [&q, &k, &v].iter().zip(&want) {
             assert_eq!(flat(grads.get(x).unwrap()), flat(want));
         }

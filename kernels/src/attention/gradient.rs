@@ -2,9 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use candle_core::{
-    CpuStorage, CudaStorage, CustomOp3, InplaceOp1, Layout, Shape, Storage, Tensor, Var,
-};
+use candle_core::{CpuStorage, CudaStorage, CustomOp3, InplaceOp1, Layout, Shape, Storage, Tensor, Var};
 
 use super::{AttentionSpec, Dims, Mask, check, check_mask, composed, operand, ready};
 use crate::cpu::attention::{Problem, Visible};
@@ -174,7 +172,9 @@ impl CustomOp3 for Differentiable {
         let rows = |x: &Tensor| x.detach().permute((0, 2, 3, 1, 4));
         let operands = [&q.detach(), &k.detach(), &v.detach()];
         let [dq, dk, dv] = backward(operands, &rows(out)?, &self.lse, &rows(grad)?, &self.spec, &self.dims)?;
-        Ok((Some(dq), Some(dk), Some(dv)))
+        // candle would keep what nobody wants.
+        let wanted = |x: &Tensor, gradient| x.track_op().then_some(gradient);
+        Ok((wanted(q, dq), wanted(k, dk), wanted(v, dv)))
     }
 }
 
@@ -224,8 +224,7 @@ fn on_cpu(
     spec: &AttentionSpec,
     dims: &Dims,
 ) -> Result<[Tensor; 3]> {
-    let ([q32, k32, v32], [out32, grad32]) =
-        ([ready(q)?, ready(k)?, ready(v)?], [ready(out)?, ready(grad)?]);
+    let ([q32, k32, v32], [out32, grad32]) = ([ready(q)?, ready(k)?, ready(v)?], [ready(out)?, ready(grad)?]);
     let (qg, kg, vg) = (Guard::strided(&q32), Guard::strided(&k32), Guard::strided(&v32));
     let (og, gg) = (Guard::strided(&out32), Guard::strided(&grad32));
     let lse = single(&lse.contiguous()?)?;

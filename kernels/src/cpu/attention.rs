@@ -308,7 +308,11 @@ unsafe fn step<S: Simd, const V: usize>(
 }
 
 #[inline(always)]
-pub(super) unsafe fn add_rows<S: Simd, const N: usize, const V: usize>(acc: [[S; V]; N], to: *mut f32, row: usize) {
+pub(super) unsafe fn add_rows<S: Simd, const N: usize, const V: usize>(
+    acc: [[S; V]; N],
+    to: *mut f32,
+    row: usize,
+) {
     for i in 0..N {
         for j in 0..V {
             let at = to.wrapping_add(i * row + j * S::LANES);

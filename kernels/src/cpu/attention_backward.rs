@@ -265,14 +265,11 @@ unsafe fn against_keys<S: Simd>(
                 if lse == f32::NEG_INFINITY { 1e30 } else { lse * std::f32::consts::LOG2_E };
             let mut delta = 0.0;
             if i < count && !whole {
-                let (x, y) =
-                    (b.grad.at([b0, b1, head, first + i]), b.result.at([b0, b1, head, first + i]));
+                let (x, y) = (b.grad.at([b0, b1, head, first + i]), b.result.at([b0, b1, head, first + i]));
                 let mut sum = S::splat(0.0);
                 for c in (0..p.dim).step_by(S::LANES) {
-                    let (x, y): (S, S) = (
-                        load_up_to(x.wrapping_add(c), p.dim - c),
-                        load_up_to(y.wrapping_add(c), p.dim - c),
-                    );
+                    let (x, y): (S, S) =
+                        (load_up_to(x.wrapping_add(c), p.dim - c), load_up_to(y.wrapping_add(c), p.dim - c));
                     sum = x.mul_add(y, sum);
                 }
                 delta = sum.sum();

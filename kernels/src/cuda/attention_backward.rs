@@ -51,12 +51,20 @@ pub(crate) fn backward(
     for other in [k, v, out, grad] {
         if other.dtype() != dtype || !other.device().same_device(q.device()) {
             let got = other.dtype();
-            return Err(KernelError::DType { op: "attention backward", expected: "q's type, on q's card", got });
+            return Err(KernelError::DType {
+                op: "attention backward",
+                expected: "q's type, on q's card",
+                got,
+            });
         }
     }
     if lse.dtype() != DType::F32 || !lse.device().same_device(q.device()) {
         let got = lse.dtype();
-        return Err(KernelError::DType { op: "attention backward", expected: "f32 log-sums on q's card", got });
+        return Err(KernelError::DType {
+            op: "attention backward",
+            expected: "f32 log-sums on q's card",
+            got,
+        });
     }
     let Some(element) = element(dtype) else { return Ok(None) };
     let last_together =

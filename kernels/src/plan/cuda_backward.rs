@@ -57,15 +57,8 @@ const TILES: [Tile; 10] = [
 /// The instances of `cuda/backward_short.cu`: head dimension and the most groups of 16 tokens.
 const SHORT: [(usize, usize); 7] = [(32, 2), (40, 2), (64, 2), (80, 2), (96, 1), (128, 1), (160, 1)];
 /// The instances of `cuda/backward_exact.cu`: head dimension, threads, streamed rows; first those for time axes.
-const EXACT: [(usize, usize, usize); 7] = [
-    (48, 64, 16),
-    (96, 64, 16),
-    (160, 64, 16),
-    (48, 256, 32),
-    (96, 256, 32),
-    (160, 128, 16),
-    (256, 128, 8),
-];
+const EXACT: [(usize, usize, usize); 7] =
+    [(48, 64, 16), (96, 64, 16), (160, 64, 16), (48, 256, 32), (96, 256, 32), (160, 128, 16), (256, 128, 8)];
 
 /// Picks the kernels of a backward call; `group` heads of queries share a head of keys.
 ///
@@ -165,7 +158,8 @@ mod tests {
         for dim in 1..=256 {
             for half in [false, true] {
                 let plan = plan_cuda_backward(CudaCall { half, ..call(6, 300, 500, dim) }, 2);
-                let wanted = if half && dim % 8 == 0 { AttentionKernel::Flash } else { AttentionKernel::Exact };
+                let wanted =
+                    if half && dim % 8 == 0 { AttentionKernel::Flash } else { AttentionKernel::Exact };
                 assert!(plan.kernel == wanted && plan.dim >= dim, "{plan:?}");
                 for pass in [plan.queries, plan.keys] {
                     assert!(pass.shared_bytes <= 99 << 10, "{dim}: {plan:?}");
