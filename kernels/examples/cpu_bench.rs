@@ -186,5 +186,41 @@ fn rows(filter: &str) -> Outcome {
             attention(&q, &k, &v, &spec)
         })?;
     }
+    gradients(filter)
+}
+
+/// The backward pass alone, as `gradient …`.
+fn gradients(filter: &str) -> Outcome {
+    let mut one = |name: String, q: Tensor, k: Tensor, v: Tensor, grad: Tensor| -> Outcome {
+        if !name.contains(filter) {
+            return Ok(());
+        }
+        let (batch, heads, queries, dim) = q.dims4()?;
+        let spec = AttentionSpec::new(dim);
+        let (out, lse) = attention_with_lse(&q, &k, &v, &spec)?;
+        let flops = 10.0 * (batch * heads * queries * k.dim(2)? * dim) as f64;
+        time(filter, &name, flops, || {
+            let [dq, _, _] = attention_backward([&q, &k, &v], &out, &lse, &grad, &spec)?;
+            Ok(dq)
+        })
+    };
+    for (b, heads, queries, keys, dim) in [
+        (16, 6, 256, 512, 32),
+        (16, 6, 256, 20, 32),
+        (2, 8, 4096, 77, 40),
+        (2, 8, 1024, 1024, 80),
+        (1, 8, 2048, 2048, 64),
+        (1, 1, 4096, 4096, 64),
+    ] {
+        let part =
+            |tokens: usize| -> Result<Tensor> { Ok(random(&[b, tokens, heads, dim])?.transpose(1, 2)?) };
+        let (q, k, v, grad) = (part(queries)?, part(keys)?, part(keys)?, part(queries)?);
+        one(format!("gradient {b}x{heads} {queries}x{keys} d{dim}"), q, k, v, grad)?;
+    }
+    for (places, frames, heads, dim) in [(1024, 16, 3, 32), (256, 16, 6, 32), (1024, 16, 8, 40)] {
+        let part = || -> Result<Tensor> { Ok(random(&[frames, places, heads, dim])?.permute((1, 2, 0, 3))?) };
+        let name = format!("gradient temporal {places} places {frames} frames {heads}x{dim}");
+        one(name, part()?, part()?, part()?, part()?)?;
+    }
     Ok(())
 }

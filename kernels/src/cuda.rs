@@ -3,6 +3,7 @@
 //! Everything goes through candle's storage and its stream; no call waits for the device.
 
 pub(crate) mod attention;
+pub(crate) mod attention_backward;
 pub(crate) mod conv;
 pub(crate) mod gemm;
 pub(crate) mod graph;
@@ -243,6 +244,12 @@ impl Output {
     pub(crate) fn tensor(self, dims: &[usize]) -> Tensor {
         Tensor::from_storage(Storage::Cuda(self.storage), dims, BackpropOp::none(), false)
     }
+}
+
+/// The least memory a card gives, to leave behind where a tensor's was moved out.
+pub(crate) fn nothing(device: &CudaDevice) -> candle_core::Result<CudaStorage> {
+    // SAFETY: nobody reads it.
+    Ok(CudaStorage::wrap_cuda_slice(unsafe { device.alloc::<f32>(1) }?, device.clone()))
 }
 
 /// Opens a CUDA card with a stream of its own, or says why that is impossible.

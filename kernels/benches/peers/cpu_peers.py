@@ -83,4 +83,20 @@ def main():
             lambda: F.scaled_dot_product_attention(q, k, v).permute(2, 0, 1, 3).contiguous())
 
 
+def gradients():
+    def one(name, q, k, v, grad):
+        if WANTED in name:
+            leaves = [x.detach().requires_grad_() for x in (q, k, v)]
+            y = F.scaled_dot_product_attention(*leaves)
+            row(name, lambda: torch.autograd.grad(y, leaves, grad, retain_graph=True))
+
+    for b, h, n, m, d in [(16, 6, 256, 512, 32), (16, 6, 256, 20, 32), (2, 8, 4096, 77, 40), (2, 8, 1024, 1024, 80),
+                          (1, 8, 2048, 2048, 64), (1, 1, 4096, 4096, 64)]:
+        q, k, v, grad = (torch.randn(b, t, h, d).transpose(1, 2) for t in (n, m, m, n))
+        one(f"gradient {b}x{h} {n}x{m} d{d}", q, k, v, grad)
+    for p, f, h, d in [(1024, 16, 3, 32), (256, 16, 6, 32), (1024, 16, 8, 40)]:
+        one(f"gradient temporal {p} places {f} frames {h}x{d}", *(torch.randn(f, p, h, d).permute(1, 2, 0, 3) for _ in range(4)))
+
+
 main()
+gradients()
