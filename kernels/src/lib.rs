@@ -7,6 +7,8 @@
 #[allow(unsafe_code)]
 pub(crate) mod attention;
 #[allow(unsafe_code)]
+mod combine;
+#[allow(unsafe_code)]
 mod conv;
 #[allow(unsafe_code)]
 mod cpu;
@@ -15,6 +17,7 @@ mod cpu;
 mod cuda;
 mod error;
 mod gated;
+mod graph;
 #[allow(unsafe_code)]
 mod linear;
 #[allow(unsafe_code)]
@@ -22,9 +25,15 @@ mod norm;
 mod plan;
 #[allow(unsafe_code)]
 mod pointwise;
+#[allow(unsafe_code)]
+mod rope;
+#[allow(unsafe_code)]
+mod softmax;
+mod sums;
 mod used;
 
 pub use attention::{AttentionSpec, BlockList, Mask, Precision, attention, attention_with_lse};
+pub use combine::weighted_sum;
 pub use conv::{Conv2d, upsample_nearest2x};
 pub use cpu::{Isa, threads, with_isa, with_poisoned_outputs};
 #[cfg(feature = "cuda")]
@@ -41,4 +50,6 @@ pub use plan::conv::{ConvCall, ConvKernel, ConvPlan, plan_cuda_conv};
 pub use plan::cuda::{Card, CudaCall, CudaPlan, MaskKind, plan_cuda_attention};
 pub use plan::{AttentionKernel, AttentionPlan, AttentionShape, Target, plan_attention};
 pub use pointwise::{Activation, geglu};
+pub use rope::{RotaryPairs, rope};
+pub use softmax::softmax;
 pub use used::{KernelUse, observed, observed_so_far};

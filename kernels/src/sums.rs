@@ -1,0 +1,28 @@
+//! Sums over rows: what the gradient of everything that was added to many rows is.
+
+use candle_core::Tensor;
+
+use crate::cpu::Isa;
+use crate::cpu::pointwise_backward::sum_rows as on_cpu;
+use crate::cpu::view::{Guard, ours, single, tensor};
+use crate::error::Result;
+
+/// `x`, seen as `[outer, rows, columns]`, added up over rows: `[outer, columns]`, or `[columns]` when
+/// `outer` is 1. Sums are f32 by blocks and wider between them, and do not depend on threads.
+pub(crate) fn sum_rows(x: &Tensor, outer: usize, columns: usize) -> Result<Tensor> {
+    let dims: &[usize] = if outer == 1 { &[columns] } else { &[outer, columns] };
+    let x = x.contiguous()?;
+    if x.elem_count() == 0 {
+        return Ok(Tensor::zeros(dims, x.dtype(), x.device())?);
+    }
+    #[cfg(feature = "cuda")]
+    if let Some(device) = crate::cuda::device(&x) {
+        return Ok(crate::cuda::pointwise_backward::sum_rows(&device, &x, outer, columns)?.reshape(dims)?);
+    }
+    if !ours(&x) {
+        return Ok(x.reshape((outer, (), columns))?.sum(1)?.reshape(dims)?);
+    }
+    let input = single(&x)?;
+    let guard = Guard::new(&input)?;
+    tensor(on_cpu(Isa::current(), guard.values()?, outer, columns), dims, &x)
+}
