@@ -3,12 +3,16 @@
 //! Everything goes through candle's storage and its stream; no call waits for the device.
 
 pub(crate) mod attention;
+pub(crate) mod combine;
 pub(crate) mod conv;
 pub(crate) mod gemm;
 pub(crate) mod graph;
 pub(crate) mod norm;
+pub(crate) mod norm_backward;
 pub(crate) mod pointwise;
+pub(crate) mod pointwise_backward;
 pub(crate) mod profile;
+pub(crate) mod rope;
 mod tensor_map;
 
 use std::collections::HashMap;
@@ -243,6 +247,13 @@ impl Output {
     pub(crate) fn tensor(self, dims: &[usize]) -> Tensor {
         Tensor::from_storage(Storage::Cuda(self.storage), dims, BackpropOp::none(), false)
     }
+}
+
+/// What stands in for memory that was moved elsewhere.
+pub(crate) fn nothing(device: &CudaDevice) -> candle_core::Result<CudaStorage> {
+    // SAFETY: nobody reads it.
+    let slice = unsafe { device.alloc::<f32>(1) }?;
+    Ok(CudaStorage::wrap_cuda_slice(slice, device.clone()))
 }
 
 /// Opens a CUDA card with a stream of its own, or says why that is impossible.

@@ -3,6 +3,8 @@
 mod gradient;
 
 use candle_core::{D, Tensor};
+#[cfg(feature = "cuda")]
+pub(crate) use gradient::GroupSums;
 
 use crate::cpu::norm::{Groups, group_norm, layer_norm};
 use crate::cpu::view::{Guard, ours, single, tensor};

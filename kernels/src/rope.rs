@@ -71,7 +71,7 @@ fn turned(x: &Tensor, cos: &Tensor, sin: &Tensor, pairs: RotaryPairs, sign: f32)
     #[cfg(feature = "cuda")]
     if let Some(device) = crate::cuda::device(x) {
         note("rope", "tokens", None);
-        return crate::cuda::rope::rotate(&device, x, [cos, sin], (step, apart), sign);
+        return crate::cuda::rope::rotate(&device, x, [cos, sin], step, sign);
     }
     if !ours(x) {
         return Err(KernelError::DType { op: "rope", expected: "f32, f16 or bf16", got: x.dtype() });

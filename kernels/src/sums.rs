@@ -7,17 +7,19 @@ use crate::cpu::pointwise_backward::sum_rows as on_cpu;
 use crate::cpu::view::{Guard, ours, single, tensor};
 use crate::error::Result;
 
-/// `x`, seen as `[outer, rows, columns]`, added up over rows: `[outer, columns]`, or `[columns]` when
-/// `outer` is 1. Sums are f32 by blocks and wider between them, and do not depend on threads.
-pub(crate) fn sum_rows(x: &Tensor, outer: usize, columns: usize) -> Result<Tensor> {
-    let dims: &[usize] = if outer == 1 { &[columns] } else { &[outer, columns] };
+/// `x` added up to shape `dims` `[…, columns]`: seen as `[outer, rows, columns]`, over its rows. Sums are f32
+/// by blocks and wider between them, and do not depend on threads.
+pub(crate) fn sum_rows(x: &Tensor, dims: &[usize]) -> Result<Tensor> {
+    let columns = dims.last().copied().unwrap_or(1);
+    let outer = dims.iter().rev().skip(1).product();
     let x = x.contiguous()?;
     if x.elem_count() == 0 {
         return Ok(Tensor::zeros(dims, x.dtype(), x.device())?);
     }
     #[cfg(feature = "cuda")]
     if let Some(device) = crate::cuda::device(&x) {
-        return Ok(crate::cuda::pointwise_backward::sum_rows(&device, &x, outer, columns)?.reshape(dims)?);
+        let sums = crate::cuda::norm_backward::sum_rows(&device, &x, outer, columns)?;
+        return Ok(sums.reshape(dims)?.to_dtype(x.dtype())?);
     }
     if !ours(&x) {
         return Ok(x.reshape((outer, (), columns))?.sum(1)?.reshape(dims)?);

@@ -80,7 +80,7 @@ impl Parts {
                 all.push(wanted.then(|| plain.by_weight(&seen()?, grad)).transpose()?);
             }
             if let Some(wanted) = wants_bias {
-                all.push(wanted.then(|| sum_rows(grad, 1, plain.out)).transpose()?);
+                all.push(wanted.then(|| sum_rows(grad, &[plain.out])).transpose()?);
             }
             all.push(Some(grad.clone()));
             Ok(all)

@@ -60,7 +60,7 @@ pub(super) fn linear(
             first += rows;
         }
         if has_bias {
-            all.push(wants_bias.then(|| sum_rows(grad, 1, first)).transpose()?);
+            all.push(wants_bias.then(|| sum_rows(grad, &[first])).transpose()?);
         }
         all.push(Some(grad.clone()));
         Ok(all)

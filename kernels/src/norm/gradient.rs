@@ -42,9 +42,8 @@ pub(super) fn group_norm(
         let parameters = wanted[1] || wanted[2] || film.is_some() && (wanted[3] || wanted[4]);
         let (dx, sums) = group_backward(&plain, &input, added.as_ref(), film, activation, extents, grad)?;
         let mut all: Gradients = vec![Some(dx.clone()), None, None];
-        let channels = extents.2;
         if let Some(added) = &added {
-            let clips = wanted[3].then(|| sum_rows(&dx, added.dim(0)?, channels)).transpose()?;
+            let clips = wanted[3].then(|| sum_rows(&dx, added.dims())).transpose()?;
             all.push(clips);
         }
         if !parameters {
@@ -138,8 +137,8 @@ pub(super) fn layer_norm(norm: &LayerNorm, x: &Tensor, added: Option<(&Tensor, u
         if let Some((period, repeat, dtype)) = positions {
             let channels = plain.weight.dim(0)?;
             let outer = grad.elem_count() / (period * repeat * channels);
-            let rows = sum_rows(&grad.to_dtype(DType::F32)?, outer * period, channels)?;
-            let rows = sum_rows(&rows, 1, period * channels)?.reshape((period, channels))?;
+            let rows = sum_rows(&grad.to_dtype(DType::F32)?, &[outer, period, channels])?;
+            let rows = sum_rows(&rows, &[period * channels])?.reshape((period, channels))?;
             all.push(Some(rows.to_dtype(dtype)?));
         }
         Ok(all)
