@@ -11,7 +11,7 @@ use kinora_kernels::open_cuda;
 mod gradient;
 #[path = "support/naive.rs"]
 mod naive;
-use gradient::{Case, large, small};
+use gradient::{Case, large, recorded, small};
 
 /// Types with the share of the largest gradient that an error may be.
 const TYPES: [(DType, f64); 3] = [(DType::F32, 1e-4), (DType::F16, 6e-3), (DType::BF16, 5e-2)];
@@ -37,4 +37,15 @@ fn small_and_odd() {
 #[test]
 fn as_a_network_has_them() {
     check(large(), 8);
+}
+
+#[test]
+fn as_torch_has_them() {
+    match open_cuda(0) {
+        Ok(device) => {
+            let wrong = recorded(&device, 1e-4);
+            assert!(wrong.is_empty(), "{wrong:#?}");
+        }
+        Err(error) => eprintln!("skipped: {error}"),
+    }
 }

@@ -9,7 +9,7 @@ use kinora_kernels::*;
 mod gradient;
 #[path = "support/naive.rs"]
 mod naive;
-use gradient::{flat, small};
+use gradient::{flat, recorded, small};
 
 /// Runs `f` once an instruction set, with outputs poisoned.
 fn on_every_isa(f: impl Fn(Isa)) {
@@ -27,6 +27,14 @@ fn every_operation_follows_finite_differences() {
     on_every_isa(|isa| {
         let wrong: Vec<String> =
             small().iter().flat_map(|case| case.check(&Device::Cpu, DType::F32, 1e-4, 48)).collect();
+        assert!(wrong.is_empty(), "{isa:?}: {wrong:#?}");
+    });
+}
+
+#[test]
+fn results_and_gradients_match_torch() {
+    on_every_isa(|isa| {
+        let wrong = recorded(&Device::Cpu, 1e-4);
         assert!(wrong.is_empty(), "{isa:?}: {wrong:#?}");
     });
 }
