@@ -49,7 +49,7 @@ case("group_norm_added",
 case("layer_norm", lambda x, w, b: F.layer_norm(x, (37,), w, b, 1e-5), x=(2, 5, 37), w=(37,), b=(37,))
 case("silu", lambda x: F.silu(4 * x), x=(9, 13))
 case("gelu", lambda x: F.gelu(4 * x), x=(9, 13))
-case("relu", F.relu, x=(9, 13))
+case("relu", lambda x: F.relu(x), x=(9, 13))
 case("quick_gelu", lambda x: x * torch.sigmoid(1.702 * x), x=(9, 13))
 case("geglu", lambda x: x.chunk(2, -1)[0] * F.gelu(x.chunk(2, -1)[1]), x=(5, 26))
 case("softmax", lambda x: x.softmax(-1), x=(5, 26))
