@@ -2,10 +2,12 @@
 
 mod blocks;
 mod composed;
+mod gradient;
 
 use candle_core::{DType, Tensor};
 
 pub use blocks::BlockList;
+pub use gradient::attention_backward;
 
 use crate::cpu::attention::{Operand, Problem, Visible, run};
 use crate::cpu::view::{Guard, ours, single, tensor};
@@ -71,12 +73,16 @@ impl AttentionSpec {
 /// The result has `q`'s shape and is a permuted view of a contiguous `[batch, queries, heads, dim]`
 /// or `[batch, queries, inner, heads, dim]` buffer, so putting the heads back together is free. A
 /// query that sees no key gives zeros.
+///
+/// The result takes part in `Tensor::backward` with gradients for `q`, `k` and `v` ([`attention_backward`]);
+/// a bias that wants a gradient is refused ([`KernelError::NoGradient`]).
 pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, spec: &AttentionSpec) -> Result<Tensor> {
     Ok(compute(q, k, v, spec, false)?.0)
 }
 
 /// [`attention`], and the natural logarithm of each query's sum of exponentials (f32,
-/// `[batch, (inner,) heads, queries]`, -inf where no key is visible) for merging partial results.
+/// `[batch, (inner,) heads, queries]`, -inf where no key is visible) for merging partial results. The
+/// log-sums carry no gradient.
 pub fn attention_with_lse(
     q: &Tensor,
     k: &Tensor,
@@ -96,6 +102,50 @@ fn compute(
     want_lse: bool,
 ) -> Result<(Tensor, Option<Tensor>)> {
     let dims = check(q, k, v)?;
+    check_mask(spec, &dims)?;
+    gradient::check_bias(spec)?;
+    let (q5, k5, v5) = (dims.five(q)?, dims.five(k)?, dims.five(v)?);
+    let (out, lse) = if [q, k, v].iter().any(|x| x.track_op()) {
+        let (out, lse) = forward(&q5.detach(), &k5.detach(), &v5.detach(), spec, &dims, true)?;
+        let kept = lse.clone().ok_or_else(|| KernelError::shape("attention", "a log-sum", "none"))?;
+        (gradient::record([&q5, &k5, &v5], &out, kept, spec, &dims)?, lse)
+    } else {
+        forward(&q5, &k5, &v5, spec, &dims, want_lse)?
+    };
+    // [batch, queries, inner, heads, dim] to the caller's order.
+    let out = out.permute((0, 2, 3, 1, 4))?;
+    if dims.inner_given {
+        Ok((out, lse))
+    } else {
+        Ok((out.squeeze(1)?, lse.map(|l| l.squeeze(1)).transpose()?))
+    }
+}
+
+/// Operands of five dimensions to `[batch, queries, inner, heads, dim]` and log-sums.
+fn forward(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    spec: &AttentionSpec,
+    dims: &Dims,
+    want_lse: bool,
+) -> Result<(Tensor, Option<Tensor>)> {
+    #[cfg(feature = "cuda")]
+    if let Some(device) = crate::cuda::device(q)
+        && let Some(both) = crate::cuda::attention::attention(&device, [q, k, v], spec, dims, want_lse)?
+    {
+        return Ok(both);
+    }
+    let (k, v) = (dims.every_head(k.clone())?, dims.every_head(v.clone())?);
+    if ours(q) && ours(&k) && ours(&v) {
+        return on_cpu(q, &k, &v, spec, dims, want_lse);
+    }
+    note("attention", AttentionKernel::Composed.name(), None);
+    composed::attention(q, &k, &v, spec, dims, want_lse)
+}
+
+/// Refuses masks that are not made for the extents.
+fn check_mask(spec: &AttentionSpec, dims: &Dims) -> Result<()> {
     if let Mask::Lengths(lengths) = &spec.mask
         && (lengths.len() != dims.batch * dims.inner || lengths.iter().any(|n| *n > dims.keys))
     {
@@ -118,30 +168,13 @@ fn compute(
             ));
         }
     }
-    let (q5, k5, v5) = (dims.five(q)?, dims.five(k)?, dims.five(v)?);
-    #[cfg(feature = "cuda")]
-    let on_card = match crate::cuda::device(q) {
-        Some(device) => crate::cuda::attention::attention(&device, [&q5, &k5, &v5], spec, &dims, want_lse)?,
-        None => None,
-    };
-    #[cfg(not(feature = "cuda"))]
-    let on_card = None;
-    let (k5, v5) = if on_card.is_some() { (k5, v5) } else { (dims.every_head(k5)?, dims.every_head(v5)?) };
-    let (out, lse) = if let Some(both) = on_card {
-        both
-    } else if ours(q) && ours(k) && ours(v) {
-        on_cpu(&q5, &k5, &v5, spec, &dims, want_lse)?
-    } else {
-        note("attention", AttentionKernel::Composed.name(), None);
-        composed::attention(&q5, &k5, &v5, spec, &dims, want_lse)?
-    };
-    // [batch, queries, inner, heads, dim] to the caller's order.
-    let out = out.permute((0, 2, 3, 1, 4))?;
-    if dims.inner_given {
-        Ok((out, lse))
-    } else {
-        Ok((out.squeeze(1)?, lse.map(|l| l.squeeze(1)).transpose()?))
-    }
+    Ok(())
+}
+
+/// `x` in f32 with a last dimension that is contiguous.
+fn ready(x: &Tensor) -> Result<Tensor> {
+    let x = single(x)?;
+    Ok(if x.stride().last() == Some(&1) || x.dims().last() == Some(&1) { x } else { x.contiguous()? })
 }
 
 /// Extents of a call.
@@ -224,10 +257,6 @@ fn on_cpu(
     want_lse: bool,
 ) -> Result<(Tensor, Option<Tensor>)> {
     let outer = dims.batch * dims.inner * dims.heads;
-    let ready = |x: &Tensor| -> Result<Tensor> {
-        let x = single(x)?;
-        Ok(if x.stride().last() == Some(&1) || dims.dim == 1 { x } else { x.contiguous()? })
-    };
     let (q32, k32, v32) = (ready(q)?, ready(k)?, ready(v)?);
     let (qg, kg, vg) = (Guard::strided(&q32), Guard::strided(&k32), Guard::strided(&v32));
     let bias = match &spec.mask {
@@ -241,18 +270,15 @@ fn on_cpu(
     let plan = plan_attention(shape, Target::Cpu { isa, threads: threads() });
     note("attention", plan.kernel.name(), Some(isa));
     let visible = match (&spec.mask, &bias, &bias_guard) {
-        (Mask::Causal, ..) => Visible::Causal,
-        (Mask::Lengths(lengths), ..) => Visible::Lengths(lengths),
-        (Mask::Blocks(list), ..) => Visible::Blocks(list),
         (Mask::Bias(_), Some(bias), Some(guard)) => {
             Visible::Bias(operand(bias, guard)?, bias.stride().last().copied().unwrap_or(0))
         }
-        _ => Visible::All,
+        _ => Visible::of(spec),
     };
     let (q_in, k_in, v_in) = (operand(&q32, &qg)?, operand(&k32, &kg)?, operand(&v32, &vg)?);
     let mut lse = want_lse.then(|| vec![0.0f32; outer * dims.queries]);
     let lse_at = lse.as_mut().map(|l| crate::cpu::Shared(l.as_mut_ptr()));
-    // SAFETY: `operand` checked the reach of every stride, `check` the extents, `compute` the
+    // SAFETY: `operand` checked the reach of every stride, `check` the extents, `check_mask` the
     // lengths; each query of each sequence and head writes its row and its log-sum.
     let values = unsafe {
         output(outer * dims.queries * dims.dim, |out| {

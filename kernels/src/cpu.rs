@@ -1,6 +1,7 @@
 //! CPU kernels: instruction-set choice and the pieces they share.
 
 pub(crate) mod attention;
+pub(crate) mod attention_backward;
 pub(crate) mod combine;
 pub(crate) mod gemm;
 pub(crate) mod math;

@@ -3,6 +3,7 @@
 //! Everything goes through candle's storage and its stream; no call waits for the device.
 
 pub(crate) mod attention;
+pub(crate) mod attention_backward;
 pub(crate) mod combine;
 pub(crate) mod conv;
 pub(crate) mod gemm;
@@ -249,11 +250,10 @@ impl Output {
     }
 }
 
-/// What stands in for memory that was moved elsewhere.
+/// The least memory a card gives, to leave behind where a tensor's was moved out.
 pub(crate) fn nothing(device: &CudaDevice) -> candle_core::Result<CudaStorage> {
     // SAFETY: nobody reads it.
-    let slice = unsafe { device.alloc::<f32>(1) }?;
-    Ok(CudaStorage::wrap_cuda_slice(slice, device.clone()))
+    Ok(CudaStorage::wrap_cuda_slice(unsafe { device.alloc::<f32>(1) }?, device.clone()))
 }
 
 /// Opens a CUDA card with a stream of its own, or says why that is impossible.

@@ -12,6 +12,9 @@ pub enum KernelError {
     /// An element type the operation has no kernel for.
     #[error("{op}: no kernel for {got:?} on this device, expected {expected}")]
     DType { op: &'static str, expected: &'static str, got: candle_core::DType },
+    /// An operand whose gradient no kernel gives.
+    #[error("{op}: expected a {operand} without a gradient, got one that wants it; {advice}")]
+    NoGradient { op: &'static str, operand: &'static str, advice: &'static str },
     /// No driver or no card to run on.
     #[error("CUDA cannot be used: {reason}; run on the CPU or install the NVIDIA driver")]
     NoCuda { reason: String },

@@ -32,7 +32,9 @@ mod softmax;
 mod sums;
 mod used;
 
-pub use attention::{AttentionSpec, BlockList, Mask, Precision, attention, attention_with_lse};
+pub use attention::{
+    AttentionSpec, BlockList, Mask, Precision, attention, attention_backward, attention_with_lse,
+};
 pub use combine::weighted_sum;
 pub use conv::{Conv2d, upsample_nearest2x};
 pub use cpu::{Isa, threads, with_isa, with_poisoned_outputs};
@@ -48,6 +50,7 @@ pub use linear::Linear;
 pub use norm::{GroupNorm, LayerNorm};
 pub use plan::conv::{ConvCall, ConvKernel, ConvPlan, plan_cuda_conv};
 pub use plan::cuda::{Card, CudaCall, CudaPlan, MaskKind, plan_cuda_attention};
+pub use plan::cuda_backward::{BackwardPass, BackwardPlan, plan_cuda_backward};
 pub use plan::{AttentionKernel, AttentionPlan, AttentionShape, Target, plan_attention};
 pub use pointwise::{Activation, geglu};
 pub use rope::{RotaryPairs, rope};

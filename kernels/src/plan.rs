@@ -2,6 +2,7 @@
 
 pub(crate) mod conv;
 pub(crate) mod cuda;
+pub(crate) mod cuda_backward;
 
 use crate::cpu::Isa;
 

@@ -10,7 +10,7 @@ use super::math::exp2;
 use super::micro::{cut, tile, with_rows};
 use super::simd::Simd;
 use super::{Isa, Kernel, Shared, for_each, short};
-use crate::attention::BlockList;
+use crate::attention::{AttentionSpec, BlockList, Mask};
 use crate::plan::{AttentionKernel, AttentionPlan};
 
 /// One operand: memory and the distances between batches, inner batches, heads and tokens.
@@ -40,6 +40,18 @@ pub(crate) enum Visible<'a> {
     Bias(Operand<'a>, usize),
     /// Blocks of keys a block of queries.
     Blocks(&'a BlockList),
+}
+
+impl<'a> Visible<'a> {
+    /// What a mask without a bias hides.
+    pub(crate) fn of(spec: &'a AttentionSpec) -> Self {
+        match &spec.mask {
+            Mask::Causal => Self::Causal,
+            Mask::Lengths(lengths) => Self::Lengths(lengths),
+            Mask::Blocks(list) => Self::Blocks(list),
+            Mask::None | Mask::Bias(_) => Self::All,
+        }
+    }
 }
 
 /// A whole call.
@@ -193,12 +205,12 @@ impl Kernel for Task<'_> {
 
 /// A group of queries against a tile of keys.
 #[derive(Clone, Copy)]
-struct Range {
-    at: [usize; 3],
-    first: usize,
-    count: usize,
-    j0: usize,
-    j1: usize,
+pub(super) struct Range {
+    pub(super) at: [usize; 3],
+    pub(super) first: usize,
+    pub(super) count: usize,
+    pub(super) j0: usize,
+    pub(super) j1: usize,
 }
 
 #[inline(always)]
@@ -296,7 +308,11 @@ unsafe fn step<S: Simd, const V: usize>(
 }
 
 #[inline(always)]
-unsafe fn add_rows<S: Simd, const N: usize, const V: usize>(acc: [[S; V]; N], to: *mut f32, row: usize) {
+pub(super) unsafe fn add_rows<S: Simd, const N: usize, const V: usize>(
+    acc: [[S; V]; N],
+    to: *mut f32,
+    row: usize,
+) {
     for i in 0..N {
         for j in 0..V {
             let at = to.wrapping_add(i * row + j * S::LANES);
@@ -308,7 +324,7 @@ unsafe fn add_rows<S: Simd, const N: usize, const V: usize>(acc: [[S; V]; N], to
 
 /// Applies the mask to a tile of transposed scores. A tile lies inside one key block of a list.
 #[inline(always)]
-unsafe fn hide(p: &Problem<'_>, range: Range, scores: *mut f32, lanes: usize) {
+pub(super) unsafe fn hide(p: &Problem<'_>, range: Range, scores: *mut f32, lanes: usize) {
     if let Visible::Blocks(list) = p.visible {
         let [b0, b1, head] = range.at;
         let problem = (b0 * p.outer[1] + b1) * p.outer[2] + head;

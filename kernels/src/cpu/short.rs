@@ -6,7 +6,7 @@
 
 use std::cell::RefCell;
 
-use super::attention::{Problem, Visible};
+use super::attention::{Operand, Problem, Visible};
 use super::gemm::{load_up_to, store_up_to};
 use super::math::exp2;
 use super::micro::{cut, tile, with_rows};
@@ -124,7 +124,8 @@ unsafe fn one<S: Simd>(p: &Problem<'_>, unit: usize, room: Room) {
         let mut first = 0;
         while first < p.queries {
             let count = (p.queries - first).min(S::LANES);
-            columns::<S>(p, at, first, count, room.queries);
+            let factor = p.scale * std::f32::consts::LOG2_E;
+            columns::<S>(&p.q, at, (first, count), (p.dim, factor), room.queries, S::LANES);
             let parts = keys.div_ceil(S::ROWS);
             for part in 0..parts {
                 let row = cut(keys, parts, part);
@@ -200,21 +201,29 @@ unsafe fn one<S: Simd>(p: &Problem<'_>, unit: usize, room: Room) {
     }
 }
 
-/// `count` scaled queries from `first` on, one a lane; lanes without a query are zero.
+/// `count` scaled rows of a head from `first` on as columns, one a lane, `next` values from one to the next
+/// of the `dim` vectors; lanes without a row are zero.
 #[inline(always)]
-unsafe fn columns<S: Simd>(p: &Problem<'_>, at: [usize; 3], first: usize, count: usize, to: *mut f32) {
-    // SAFETY: the queries exist; `to` has `dim` vectors.
+pub(super) unsafe fn columns<S: Simd>(
+    from: &Operand<'_>,
+    at: [usize; 3],
+    (first, count): (usize, usize),
+    (dim, factor): (usize, f32),
+    to: *mut f32,
+    next: usize,
+) {
+    // SAFETY: the rows exist; `to` has `dim` vectors.
     unsafe {
-        let factor = S::splat(p.scale * std::f32::consts::LOG2_E);
-        for c in (0..p.dim).step_by(S::LANES) {
+        let factor = S::splat(factor);
+        for c in (0..dim).step_by(S::LANES) {
             let mut rows = [S::splat(0.0); MAX_LANES];
             for i in 0..count {
-                let from = p.q.at([at[0], at[1], at[2], first + i]);
-                rows[i] = load_up_to::<S>(from.wrapping_add(c), p.dim - c);
+                let from = from.at([at[0], at[1], at[2], first + i]);
+                rows[i] = load_up_to::<S>(from.wrapping_add(c), dim - c);
             }
             S::transpose(&mut rows);
-            for i in 0..S::LANES.min(p.dim - c) {
-                rows[i].mul(factor).store(to.wrapping_add((c + i) * S::LANES));
+            for i in 0..S::LANES.min(dim - c) {
+                rows[i].mul(factor).store(to.wrapping_add((c + i) * next));
             }
         }
     }

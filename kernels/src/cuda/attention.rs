@@ -17,35 +17,35 @@ use crate::used::note;
 /// `AttentionParams` of `cuda/common.cuh`, field by field. Strides count elements.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]
-struct Params {
-    q: u64,
-    k: u64,
-    v: u64,
-    out: u64,
-    lse: u64,
-    bias: u64,
-    lengths: u64,
-    block_start: u64,
-    block_index: u64,
-    q_stride: [i64; 4],
-    k_stride: [i64; 4],
-    v_stride: [i64; 4],
-    out_stride: [i64; 4],
-    bias_stride: [i64; 5],
-    batch: i32,
-    inner: i32,
-    heads: i32,
-    group: i32,
-    queries: i32,
-    keys: i32,
-    dim: i32,
-    mask: i32,
-    bias_f32: i32,
-    block_q: i32,
-    block_k: i32,
-    block_planes: i32,
-    scale_log2: f32,
-    tiles: i32,
+pub(super) struct Params {
+    pub(super) q: u64,
+    pub(super) k: u64,
+    pub(super) v: u64,
+    pub(super) out: u64,
+    pub(super) lse: u64,
+    pub(super) bias: u64,
+    pub(super) lengths: u64,
+    pub(super) block_start: u64,
+    pub(super) block_index: u64,
+    pub(super) q_stride: [i64; 4],
+    pub(super) k_stride: [i64; 4],
+    pub(super) v_stride: [i64; 4],
+    pub(super) out_stride: [i64; 4],
+    pub(super) bias_stride: [i64; 5],
+    pub(super) batch: i32,
+    pub(super) inner: i32,
+    pub(super) heads: i32,
+    pub(super) group: i32,
+    pub(super) queries: i32,
+    pub(super) keys: i32,
+    pub(super) dim: i32,
+    pub(super) mask: i32,
+    pub(super) bias_f32: i32,
+    pub(super) block_q: i32,
+    pub(super) block_k: i32,
+    pub(super) block_planes: i32,
+    pub(super) scale_log2: f32,
+    pub(super) tiles: i32,
 }
 
 // SAFETY: plain numbers in C layout, the same as the kernels' parameter.
@@ -64,14 +64,14 @@ struct HopperParams {
 unsafe impl DeviceRepr for HopperParams {}
 
 /// Row starts and block indices on a card.
-type Uploaded = (CudaSlice<i32>, CudaSlice<i32>);
+pub(super) type Uploaded = (CudaSlice<i32>, CudaSlice<i32>);
 
 /// A block list on the card that last used it, so that later calls copy nothing.
 #[derive(Debug, Default)]
 pub(crate) struct CardCopy(Mutex<Option<(usize, Arc<Uploaded>)>>);
 
 impl CardCopy {
-    fn of(list: &BlockList, device: &CudaDevice) -> Result<Arc<Uploaded>> {
+    pub(super) fn of(list: &BlockList, device: &CudaDevice) -> Result<Arc<Uploaded>> {
         let (start, index, copy) = list.parts();
         let card = device.cuda_stream().context().cu_ctx() as usize;
         let mut copy = copy.0.lock().unwrap_or_else(|e| e.into_inner());
