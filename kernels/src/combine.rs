@@ -2,11 +2,11 @@
 
 use candle_core::{DType, Tensor};
 
+use crate::autograd::{fused, record, tracked};
 use crate::cpu::combine::weighted_sum as on_cpu;
 use crate::cpu::view::{Guard, ours, single};
 use crate::cpu::{Isa, output};
 use crate::error::{KernelError, Result};
-use crate::graph::{fused, record, tracked};
 use crate::used::note;
 
 /// The most terms of one pass.

@@ -6,13 +6,13 @@ use std::sync::{Arc, OnceLock};
 
 use candle_core::Tensor;
 
+use crate::autograd::{fused, record, tracked};
 use crate::cpu::gemm::{Packed, product};
 use crate::cpu::patches::Patches;
 use crate::cpu::pointwise::copy_blocks;
 use crate::cpu::view::{Guard, ours, single, tensor};
 use crate::cpu::{Isa, output};
 use crate::error::{KernelError, Result};
-use crate::graph::{fused, record, tracked};
 use crate::linear::{bias_values, check_residual, finish, fused_output, unsupported};
 use crate::pointwise::Activation;
 use crate::used::note;

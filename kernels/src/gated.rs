@@ -6,7 +6,7 @@ use crate::error::{KernelError, Result};
 use crate::linear::Linear;
 use crate::pointwise::geglu;
 #[cfg(feature = "cuda")]
-use crate::{graph::record, pointwise::geglu_backward};
+use crate::{autograd::record, pointwise::geglu_backward};
 
 /// `geglu(x Wᵀ + b)`: an affine map to values and gates, of which only `value · gelu_erf(gate)` is stored.
 ///

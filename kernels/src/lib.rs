@@ -6,6 +6,7 @@
 
 #[allow(unsafe_code)]
 pub(crate) mod attention;
+mod autograd;
 #[allow(unsafe_code)]
 mod combine;
 #[allow(unsafe_code)]
@@ -17,7 +18,6 @@ mod cpu;
 mod cuda;
 mod error;
 mod gated;
-mod graph;
 #[allow(unsafe_code)]
 mod linear;
 #[allow(unsafe_code)]

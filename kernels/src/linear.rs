@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 
+use crate::autograd::{fused, tracked};
 use crate::cpu::gemm::{Epilogue, Packed, product};
 use crate::cpu::patches::Plain;
 use crate::cpu::view::{Guard, ours, single, tensor};
 use crate::cpu::{Isa, output};
 use crate::error::{KernelError, Result};
-use crate::graph::{fused, tracked};
 use crate::pointwise::Activation;
 use crate::used::note;
 

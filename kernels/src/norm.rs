@@ -6,11 +6,11 @@ use candle_core::{D, Tensor};
 #[cfg(feature = "cuda")]
 pub(crate) use gradient::GroupSums;
 
+use crate::autograd::{fused, tracked};
 use crate::cpu::norm::{Groups, group_norm, layer_norm};
 use crate::cpu::view::{Guard, ours, single, tensor};
 use crate::cpu::{Isa, output};
 use crate::error::{KernelError, Result};
-use crate::graph::{fused, tracked};
 use crate::pointwise::Activation;
 use crate::used::note;
 

@@ -2,12 +2,12 @@
 
 use candle_core::{D, Tensor};
 
+use crate::autograd::{fused, record, tracked};
 use crate::cpu::pointwise::{activate_all, gated};
 use crate::cpu::pointwise_backward::{activate_backward, gated_backward};
 use crate::cpu::view::{Guard, ours, single, tensor};
 use crate::cpu::{Isa, output};
 use crate::error::{KernelError, Result};
-use crate::graph::{fused, record, tracked};
 use crate::used::note;
 
 /// A function applied element by element.

@@ -2,11 +2,11 @@
 
 use candle_core::{DType, Tensor};
 
+use crate::autograd::{record, tracked};
 use crate::cpu::rope::{Rotation, rotate};
 use crate::cpu::view::{Guard, ours, single, tensor};
 use crate::cpu::{Isa, output};
 use crate::error::{KernelError, Result};
-use crate::graph::{record, tracked};
 use crate::used::note;
 
 /// Which channels turn together, for `n` pairs.

@@ -2,11 +2,11 @@
 
 use candle_core::{D, DType, Tensor};
 
+use crate::autograd::{fused, record, tracked};
 use crate::cpu::softmax::{softmax as on_cpu, softmax_backward};
 use crate::cpu::view::{Guard, ours, single, tensor};
 use crate::cpu::{Isa, output};
 use crate::error::{KernelError, Result};
-use crate::graph::{fused, record, tracked};
 use crate::used::note;
 
 /// The softmax over the last dimension of `x`, in `x`'s type with f32 sums. A row of -inf gives zeros, as

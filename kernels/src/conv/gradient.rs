@@ -6,11 +6,11 @@
 use candle_core::{D, DType, Tensor};
 
 use super::{Body, Conv2d, upsample_nearest2x};
+use crate::autograd::{Gradients, record};
 use crate::cpu::pointwise_backward::add_blocks;
 use crate::cpu::view::{Guard, ours, single, tensor};
 use crate::cpu::{Isa, output};
 use crate::error::Result;
-use crate::graph::{Gradients, record};
 use crate::linear::finish;
 use crate::pointwise::Activation;
 use crate::sums::sum_rows;

@@ -3,10 +3,10 @@
 use candle_core::Tensor;
 
 use super::{Body, Linear, finish};
+use crate::autograd::{Gradients, record};
 use crate::cpu::gemm::Packed;
 use crate::cpu::view::{ours, single};
 use crate::error::Result;
-use crate::graph::{Gradients, record};
 use crate::pointwise::Activation;
 use crate::sums::sum_rows;
 use crate::used::note;

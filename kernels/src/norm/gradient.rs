@@ -3,11 +3,11 @@
 use candle_core::{DType, Tensor};
 
 use super::{GroupNorm, LayerNorm, with_added};
+use crate::autograd::{Gradients, record};
 use crate::cpu::norm_backward::{group_norm_backward, layer_norm_backward};
 use crate::cpu::view::{Guard, ours, single, tensor};
 use crate::cpu::{Isa, output};
 use crate::error::{KernelError, Result};
-use crate::graph::{Gradients, record};
 use crate::pointwise::Activation;
 use crate::sums::sum_rows;
 use crate::used::note;
