@@ -24,6 +24,10 @@ const SOURCES: &[(&str, &[&str], bool)] = &[
     ("conv_hopper", &["f16", "bf16"], true),
     ("norm", &["f32", "f16", "bf16"], false),
     ("pointwise", &["f32", "f16", "bf16"], false),
+    ("norm_backward", &["f32", "f16", "bf16"], false),
+    ("pointwise_backward", &["f32", "f16", "bf16"], false),
+    ("rope", &["f32", "f16", "bf16"], false),
+    ("combine", &["f32"], false),
 ];
 
 fn main() -> Result<(), String> {

@@ -1,9 +1,12 @@
 //! Convolution and resampling over channels-last pictures.
 
+mod gradient;
+
 use std::sync::{Arc, OnceLock};
 
 use candle_core::Tensor;
 
+use crate::autograd::{fused, record, tracked};
 use crate::cpu::gemm::{Packed, product};
 use crate::cpu::patches::Patches;
 use crate::cpu::pointwise::copy_blocks;
@@ -16,8 +19,9 @@ use crate::used::note;
 
 /// A 2-D convolution with square stride and zero padding.
 ///
-/// The weight is repacked once at construction. Calls are differentiable only on the card: by a weight that is a
-/// variable at construction, or an input that depends on one.
+/// A frozen weight is repacked once at construction. A weight or bias that wants a gradient
+/// ([`candle_core::Var`] or made from one) is kept as it is and packed by every call. Results are
+/// differentiable by every operand that wants it.
 #[derive(Debug, Clone)]
 pub struct Conv2d {
     body: Body,
@@ -41,6 +45,11 @@ enum Body {
         weight: Tensor,
         bias: Option<Tensor>,
     },
+    /// Weight or bias want a gradient.
+    Trained {
+        weight: Tensor,
+        bias: Option<Tensor>,
+    },
 }
 
 impl Conv2d {
@@ -54,7 +63,9 @@ impl Conv2d {
                 (weight.dims(), stride, bias.as_ref().map(|b| b.dims().to_vec())),
             ));
         }
-        let body = if ours(&weight) {
+        let body = if tracked([&weight].into_iter().chain(&bias)) {
+            Body::Trained { weight, bias }
+        } else if ours(&weight) {
             let values: Vec<f32> = single(&weight)?.flatten_all()?.to_vec1()?;
             let area = kernel * kernel;
             let packed =
@@ -105,6 +116,9 @@ impl Conv2d {
         };
         let dims = [n, out_height, out_width, self.out];
         check_residual("conv2d", residual, &dims)?;
+        if self.differentiates(x, residual) {
+            return gradient::conv2d(self, x, activation, residual);
+        }
         match &self.body {
             Body::Packed { weight, bias, .. } if ours(x) => {
                 note("conv2d", "packed", Some(Isa::current()));
@@ -134,14 +148,17 @@ impl Conv2d {
             }
             Body::Packed { .. } => Err(unsupported("conv2d", x)),
             #[cfg(feature = "cuda")]
-            Body::Card(weights) if x.track_op() || residual.is_some_and(Tensor::track_op) => {
-                let bias = weights.original_bias(x.dtype())?;
-                self.composed(x, &weights.original()?, bias.as_ref(), activation, residual)
-            }
-            #[cfg(feature = "cuda")]
             Body::Card(weights) => weights.forward(x, dims, activation, residual),
-            Body::Generic { weight, bias } => self.composed(x, weight, bias.as_ref(), activation, residual),
+            Body::Generic { weight, bias } | Body::Trained { weight, bias } => {
+                self.composed(x, weight, bias.as_ref(), activation, residual)
+            }
         }
+    }
+
+    /// Whether a call is to be a node of ours in the graph.
+    fn differentiates(&self, x: &Tensor, residual: Option<&Tensor>) -> bool {
+        let trained = matches!(self.body, Body::Trained { .. });
+        fused(x) && (trained || tracked([x].into_iter().chain(residual)))
     }
 
     fn composed(
@@ -170,10 +187,12 @@ impl Conv2d {
     /// two calls by rounding only.
     pub fn forward_upsampled(&self, x: &Tensor) -> Result<Tensor> {
         let (n, height, width) = self.check(x)?;
+        if (self.kernel, self.stride, self.padding) == (3, 1, 1) && self.differentiates(x, None) {
+            return gradient::upsampled(self, x);
+        }
         #[cfg(feature = "cuda")]
         if let Body::Card(weights) = &self.body
             && weights.upsamples()
-            && !x.track_op()
         {
             return weights.forward_upsampled(x);
         }
@@ -241,6 +260,10 @@ impl Conv2d {
 /// Doubles height and width of `[n, height, width, channels]` by repeating pixels.
 pub fn upsample_nearest2x(x: &Tensor) -> Result<Tensor> {
     let (n, h, w, c) = x.dims4()?;
+    if tracked([x]) && fused(x) {
+        let out = upsample_nearest2x(&x.detach())?;
+        return record("upsample", &[x], out, |grad, _| Ok(vec![Some(gradient::halved(grad)?)]));
+    }
     note("upsample", "nearest", ours(x).then(Isa::current));
     #[cfg(feature = "cuda")]
     if let Some(device) = crate::cuda::device(x) {

@@ -2,15 +2,20 @@
 
 pub(crate) mod attention;
 pub(crate) mod attention_backward;
+pub(crate) mod combine;
 pub(crate) mod gemm;
 pub(crate) mod math;
 pub(crate) mod micro;
 
 pub(crate) mod norm;
+pub(crate) mod norm_backward;
 pub(crate) mod patches;
 pub(crate) mod pointwise;
+pub(crate) mod pointwise_backward;
+pub(crate) mod rope;
 mod short;
 pub(crate) mod simd;
+pub(crate) mod softmax;
 pub(crate) mod view;
 
 use std::cell::Cell;

@@ -4,12 +4,16 @@
 
 pub(crate) mod attention;
 pub(crate) mod attention_backward;
+pub(crate) mod combine;
 pub(crate) mod conv;
 pub(crate) mod gemm;
 pub(crate) mod graph;
 pub(crate) mod norm;
+pub(crate) mod norm_backward;
 pub(crate) mod pointwise;
+pub(crate) mod pointwise_backward;
 pub(crate) mod profile;
+pub(crate) mod rope;
 mod tensor_map;
 
 use std::collections::HashMap;

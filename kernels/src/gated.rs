@@ -5,6 +5,8 @@ use candle_core::Tensor;
 use crate::error::{KernelError, Result};
 use crate::linear::Linear;
 use crate::pointwise::geglu;
+#[cfg(feature = "cuda")]
+use crate::{autograd::record, pointwise::geglu_backward};
 
 /// `geglu(x Wᵀ + b)`: an affine map to values and gates, of which only `value · gelu_erf(gate)` is stored.
 ///
@@ -36,11 +38,20 @@ impl GatedLinear {
         Ok(Self { body: Body::Plain(Linear::new(weight, bias)?) })
     }
 
-    /// `[…, in]` to `[…, out]`. On a card not differentiable when made from plain tensors.
+    /// `[…, in]` to `[…, out]`. On the way back a card computes values and gates again instead of keeping
+    /// them: they are eight times as large as `x` in a usual network.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         match &self.body {
             #[cfg(feature = "cuda")]
-            Body::Card(weights) => weights.forward_gated(x),
+            Body::Card(weights) => {
+                let (weights, input) = (weights.clone(), x.detach());
+                record("gated_linear", &[x], weights.forward_gated(&input)?, move |grad, _| {
+                    let (weight, bias) = weights.ungated()?;
+                    let linear = Linear::new(weight, bias)?;
+                    let both = geglu_backward(&linear.forward(&input)?, grad)?;
+                    Ok(vec![Some(linear.by_input(&both)?)])
+                })
+            }
             Body::Plain(linear) => geglu(&linear.forward(x)?),
         }
     }

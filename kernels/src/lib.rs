@@ -6,6 +6,9 @@
 
 #[allow(unsafe_code)]
 pub(crate) mod attention;
+mod autograd;
+#[allow(unsafe_code)]
+mod combine;
 #[allow(unsafe_code)]
 mod conv;
 #[allow(unsafe_code)]
@@ -22,11 +25,17 @@ mod norm;
 mod plan;
 #[allow(unsafe_code)]
 mod pointwise;
+#[allow(unsafe_code)]
+mod rope;
+#[allow(unsafe_code)]
+mod softmax;
+mod sums;
 mod used;
 
 pub use attention::{
     AttentionSpec, BlockList, Mask, Precision, attention, attention_backward, attention_with_lse,
 };
+pub use combine::weighted_sum;
 pub use conv::{Conv2d, upsample_nearest2x};
 pub use cpu::{Isa, threads, with_isa, with_poisoned_outputs};
 #[cfg(feature = "cuda")]
@@ -44,4 +53,6 @@ pub use plan::cuda::{Card, CudaCall, CudaPlan, MaskKind, plan_cuda_attention};
 pub use plan::cuda_backward::{BackwardPass, BackwardPlan, plan_cuda_backward};
 pub use plan::{AttentionKernel, AttentionPlan, AttentionShape, Target, plan_attention};
 pub use pointwise::{Activation, geglu};
+pub use rope::{RotaryPairs, rope};
+pub use softmax::softmax;
 pub use used::{KernelUse, observed, observed_so_far};

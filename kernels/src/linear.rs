@@ -1,9 +1,12 @@
 //! Affine maps of the last dimension.
 
+mod gradient;
+
 use std::sync::Arc;
 
 use candle_core::Tensor;
 
+use crate::autograd::{fused, tracked};
 use crate::cpu::gemm::{Epilogue, Packed, product};
 use crate::cpu::patches::Plain;
 use crate::cpu::view::{Guard, ours, single, tensor};
@@ -14,7 +17,9 @@ use crate::used::note;
 
 /// `x Wᵀ + b` over the last dimension; also serves as a 1×1 convolution of channels-last data.
 ///
-/// On the CPU the weight is repacked once at construction; the calls are not differentiable there.
+/// On the CPU a frozen weight is repacked once at construction. Weights or a bias that want a gradient
+/// ([`candle_core::Var`] or made from one) are kept as they are and packed by every call, so that an
+/// optimizer's steps are seen. Results are differentiable by every operand that wants it.
 #[derive(Debug, Clone)]
 pub struct Linear {
     body: Body,
@@ -24,8 +29,19 @@ pub struct Linear {
 
 #[derive(Debug, Clone)]
 enum Body {
-    Packed { weight: Arc<Packed>, bias: Option<Arc<[f32]>> },
-    Generic { weight: Tensor, bias: Option<Tensor> },
+    Packed {
+        weight: Arc<Packed>,
+        bias: Option<Arc<[f32]>>,
+    },
+    Generic {
+        weight: Tensor,
+        bias: Option<Tensor>,
+    },
+    /// Rows under each other, of which some want a gradient.
+    Trained {
+        weights: Vec<Tensor>,
+        bias: Option<Tensor>,
+    },
 }
 
 impl Linear {
@@ -36,12 +52,30 @@ impl Linear {
             [out, inner, 1, 1] => weight.reshape((out, inner))?,
             _ => return Err(KernelError::shape("linear", "[out, in]", weight.dims())),
         };
-        let (out, inner) = weight.dims2()?;
+        Self::stacked(vec![weight], bias)
+    }
+
+    /// Layers that read the same input as one: the rows of `weights`, each `[out, in]`, under each other.
+    pub fn stacked(weights: Vec<Tensor>, bias: Option<Tensor>) -> Result<Self> {
+        let shapes: Vec<_> = weights.iter().map(|w| w.dims2()).collect::<candle_core::Result<_>>()?;
+        let (out, inner) = (shapes.iter().map(|s| s.0).sum(), shapes.first().map_or(0, |s| s.1));
+        if shapes.is_empty() || shapes.iter().any(|s| s.1 != inner) {
+            return Err(KernelError::shape("linear", "weights [out, in] of one input", shapes));
+        }
         if let Some(bias) = &bias
             && bias.dims() != [out]
         {
             return Err(KernelError::shape("linear", format!("a bias [{out}]"), bias.dims()));
         }
+        if tracked(weights.iter().chain(&bias)) {
+            return Ok(Self { body: Body::Trained { weights, bias }, out, inner });
+        }
+        Self::frozen(weights, bias)
+    }
+
+    fn frozen(mut weights: Vec<Tensor>, bias: Option<Tensor>) -> Result<Self> {
+        let weight = if weights.len() == 1 { weights.swap_remove(0) } else { Tensor::cat(&weights, 0)? };
+        let (out, inner) = weight.dims2()?;
         let body = if ours(&weight) {
             let values: Vec<f32> = single(&weight)?.flatten_all()?.to_vec1()?;
             let packed = Packed::new(out, inner, |j, k| values[j * inner + k]);
@@ -71,7 +105,18 @@ impl Linear {
         let rows: usize = dims.iter().product();
         dims.push(self.out);
         check_residual("linear", residual, &dims)?;
+        if fused(x) && (matches!(self.body, Body::Trained { .. }) || tracked([x].into_iter().chain(residual)))
+        {
+            return gradient::linear(self, x, activation, residual);
+        }
         match &self.body {
+            Body::Trained { weights, bias } => {
+                note("linear", "composed", None);
+                let weight = Tensor::cat(weights, 0)?;
+                let y = x.contiguous()?.reshape((rows, self.inner))?.matmul(&weight.t()?)?;
+                let y = bias.iter().try_fold(y, |y, bias| y.broadcast_add(bias))?;
+                finish(y.reshape(dims)?, activation, residual)
+            }
             Body::Packed { weight, bias } if ours(x) => {
                 note("linear", "packed", Some(Isa::current()));
                 let input = single(&x.contiguous()?)?;

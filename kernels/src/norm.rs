@@ -1,7 +1,12 @@
 //! Group and layer normalisation with the activation that follows them.
 
-use candle_core::{D, Tensor};
+mod gradient;
 
+use candle_core::{D, Tensor};
+#[cfg(feature = "cuda")]
+pub(crate) use gradient::GroupSums;
+
+use crate::autograd::{fused, tracked};
 use crate::cpu::norm::{Groups, group_norm, layer_norm};
 use crate::cpu::view::{Guard, ours, single, tensor};
 use crate::cpu::{Isa, output};
@@ -87,6 +92,11 @@ impl GroupNorm {
             return Err(KernelError::shape("group_norm", expected, added.dims()));
         }
         let points: usize = dims[1..dims.len() - 1].iter().product();
+        let operands =
+            [Some(x), Some(&self.weight), Some(&self.bias), added, film.map(|f| f.0), film.map(|f| f.1)];
+        if tracked(operands.into_iter().flatten()) && fused(x) {
+            return gradient::group_norm(self, x, added, film, activation, (n, points, channels));
+        }
         #[cfg(feature = "cuda")]
         if let Some(device) = crate::cuda::device(x) {
             let call = crate::cuda::norm::GroupCall {
@@ -102,13 +112,7 @@ impl GroupNorm {
                 return Ok(y);
             }
         }
-        let summed = match added {
-            Some(added) => {
-                let clips = (added.dim(0)?, n / added.dim(0)? * points, channels);
-                Some(x.contiguous()?.reshape(clips)?.broadcast_add(&added.unsqueeze(1)?)?.reshape(x.dims())?)
-            }
-            None => None,
-        };
+        let summed = added.map(|added| with_added(x, added)).transpose()?;
         let x = summed.as_ref().unwrap_or(x);
         if ours(x) && ours(&self.weight) && ours(&self.bias) {
             note("group_norm", "fused", Some(Isa::current()));
@@ -136,13 +140,28 @@ impl GroupNorm {
         (samples, points, channels): (usize, usize, usize),
         activation: Activation,
     ) -> Result<Vec<f32>> {
+        self.with_call(x, film, (samples, points, channels), activation, |call| {
+            // SAFETY: `compute` checked every extent named in the call.
+            Ok(unsafe { output(call.data.len(), |out| group_norm(Isa::current(), call, out)) })
+        })
+    }
+
+    /// Lends the operands to a CPU kernel.
+    fn with_call<T>(
+        &self,
+        x: &Tensor,
+        film: Option<(&Tensor, &Tensor)>,
+        (samples, points, channels): (usize, usize, usize),
+        activation: Activation,
+        run: impl FnOnce(&Groups<'_>) -> Result<T>,
+    ) -> Result<T> {
         let input = single(&x.contiguous()?)?;
         let guard = Guard::new(&input)?;
         let list = |x: &Tensor| -> Result<Vec<f32>> { Ok(single(x)?.flatten_all()?.to_vec1()?) };
         let (weight, bias) = (list(&self.weight)?, list(&self.bias)?);
         let film =
             film.map(|(scale, shift)| -> Result<_> { Ok((list(scale)?, list(shift)?)) }).transpose()?;
-        let call = Groups {
+        run(&Groups {
             data: guard.values()?,
             samples,
             points,
@@ -153,10 +172,15 @@ impl GroupNorm {
             bias: &bias,
             film: film.as_ref().map(|(scale, shift)| (scale.as_slice(), shift.as_slice())),
             activation,
-        };
-        // SAFETY: `compute` checked every extent named in the call.
-        Ok(unsafe { output(call.data.len(), |out| group_norm(Isa::current(), &call, out)) })
+        })
     }
+}
+
+/// `x` `[n, …, channels]` with each row of `added` `[m, channels]` added to `n / m` samples in a row.
+fn with_added(x: &Tensor, added: &Tensor) -> Result<Tensor> {
+    let (m, channels) = added.dims2()?;
+    let clips = (m, x.elem_count() / (m * channels), channels);
+    Ok(x.contiguous()?.reshape(clips)?.broadcast_add(&added.unsqueeze(1)?)?.reshape(x.dims())?)
 }
 
 /// Normalises the last dimension.
@@ -199,6 +223,10 @@ impl LayerNorm {
                 format!("{channels} channels last and as many biases"),
                 (x.dims(), self.bias.dims()),
             ));
+        }
+        let operands = [Some(x), Some(&self.weight), Some(&self.bias), added.map(|a| a.0)];
+        if tracked(operands.into_iter().flatten()) && fused(x) {
+            return gradient::layer_norm(self, x, added);
         }
         #[cfg(feature = "cuda")]
         if let Some(device) = crate::cuda::device(x)

@@ -9,9 +9,11 @@ pub mod scheduler;
 pub mod schedulers;
 
 pub use checkpoint::{Checkpoint, CheckpointError};
-pub use denoise::{CheckpointPolicy, DenoiseError, DenoiseOutcome, DenoiseSpec, Denoiser, Hooks, StepReport};
+pub use denoise::{
+    CheckpointPolicy, DenoiseError, DenoiseOutcome, DenoiseSpec, Denoiser, Hooks, StepReport, Terms,
+};
 pub use guidance::Guidance;
 pub use noise::Philox;
 pub use schedule::{BetaKind, NoiseSchedule, ScheduleError, ScheduleSpec, Spacing};
-pub use scheduler::{Prediction, Scheduler, SchedulerError, SchedulerState};
+pub use scheduler::{Prediction, Scheduler, SchedulerError, SchedulerState, StepWeights};
 pub use schedulers::{SamplerKind, SamplerSpec};

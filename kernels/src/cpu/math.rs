@@ -124,3 +124,45 @@ unsafe fn sigmoid_times<S: Simd>(x: S, slope: f32) -> S {
         x.div(S::splat(1.0).add(exp2(power)))
     }
 }
+
+/// The derivative of `activation` at `x`; a rectifier's is zero at zero.
+///
+/// # Safety
+/// The processor has `S`.
+#[inline(always)]
+pub(crate) unsafe fn slope<S: Simd>(activation: Activation, x: S) -> S {
+    // SAFETY: register arithmetic only.
+    unsafe {
+        let (zero, one) = (S::splat(0.0), S::splat(1.0));
+        match activation {
+            Activation::None => one,
+            Activation::Relu => zero.sub(x).select_negative(one, zero),
+            Activation::Silu => sigmoid_slope(x, 1.0),
+            Activation::QuickGelu => sigmoid_slope(x, 1.702),
+            Activation::GeluErf => {
+                let half = erfc(x.abs().mul(S::splat(std::f32::consts::FRAC_1_SQRT_2))).mul(S::splat(0.5));
+                let below = x.select_negative(half, one.sub(half));
+                // Past 20 the density is zero; the bound keeps infinity times zero out.
+                let x = S::splat(-20.0).max(S::splat(20.0).min(x));
+                let power = x.mul(x).mul(S::splat(-0.5 * std::f32::consts::LOG2_E));
+                let density = exp2(power).mul(S::splat(0.398_942_28));
+                x.mul_add(density, below)
+            }
+        }
+    }
+}
+
+/// `d/dx x·s(kx) = s(kx) + kx · s(kx) · s(-kx)` for the sigmoid `s`.
+#[inline(always)]
+unsafe fn sigmoid_slope<S: Simd>(x: S, k: f32) -> S {
+    // SAFETY: register arithmetic only.
+    unsafe {
+        let one = S::splat(1.0);
+        // Past 60 the slope is 0 or 1 in f32.
+        let x = S::splat(-60.0).max(S::splat(60.0).min(x.mul(S::splat(k))));
+        let power = exp2(x.mul(S::splat(-std::f32::consts::LOG2_E)));
+        let sigmoid = one.div(one.add(power));
+        let rest = power.mul(sigmoid);
+        sigmoid.mul(x.mul_add(rest, one))
+    }
+}

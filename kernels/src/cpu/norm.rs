@@ -98,35 +98,16 @@ impl Kernel for Affine<'_> {
 /// `data` is `samples · points · channels` long, `out` has room for as much, parameters are a value
 /// a channel (film a value a sample and channel), and `groups` divides `channels`.
 pub(crate) unsafe fn group_norm(isa: Isa, call: &Groups<'_>, out: Shared) {
-    let Groups { data, samples, points, channels, .. } = *call;
+    let Groups { data, samples, .. } = *call;
     if data.is_empty() {
         return;
     }
-    let blocks = points.div_ceil(POINTS);
-    let size = points * channels;
-    let rows = |sample: usize, block: usize| {
-        sample * size + block * POINTS * channels
-            ..sample * size + (points.min((block + 1) * POINTS)) * channels
-    };
-    let mut sums = vec![0.0f32; samples * blocks * 2 * channels];
-    let shared = Shared(sums.as_mut_ptr());
-    for_each(samples * blocks, data.len() * 2, |task| {
-        let (sample, block) = (task / blocks, task % blocks);
-        let moments = Moments {
-            reference: &data[sample * size..sample * size + channels],
-            rows: &data[rows(sample, block)],
-            channels,
-            sums: shared.at(task * 2 * channels),
-        };
-        // SAFETY: every task has sums of its own.
-        unsafe { isa.run(moments) };
-    });
-    let affine: Vec<[Vec<f32>; 3]> =
-        (0..samples).map(|sample| parameters(call, sample, blocks, &sums)).collect();
-    for_each(samples * blocks, data.len() * 8, |task| {
-        let (sample, block) = (task / blocks, task % blocks);
+    let cut = Cut::of(call);
+    let affine = affine(call, &statistics(isa, call));
+    for_each(samples * cut.blocks, data.len() * 8, |task| {
+        let (sample, block) = (task / cut.blocks, task % cut.blocks);
         let [mean, factor, offset] = &affine[sample];
-        let range = rows(sample, block);
+        let range = cut.rows(sample, block);
         let to = out.at(range.start);
         let affine =
             Affine { rows: &data[range], mean, factor, offset, activation: call.activation, out: to };
@@ -135,33 +116,80 @@ pub(crate) unsafe fn group_norm(isa: Isa, call: &Groups<'_>, out: Shared) {
     });
 }
 
-/// Mean, factor and offset of every channel of a sample, combined in f64.
-fn parameters(call: &Groups<'_>, sample: usize, blocks: usize, sums: &[f32]) -> [Vec<f32>; 3] {
-    let Groups { channels, points, groups, .. } = *call;
-    let first = &call.data[sample * points * channels..][..channels];
-    let count = points as f64;
-    let mut moments = vec![(0.0f64, 0.0f64); channels];
-    for block in 0..blocks {
-        let part = &sums[(sample * blocks + block) * 2 * channels..][..2 * channels];
-        for c in 0..channels {
-            moments[c].0 += f64::from(part[c]);
-            moments[c].1 += f64::from(part[channels + c]);
+/// How the points of a call are cut into tasks.
+#[derive(Clone, Copy)]
+pub(super) struct Cut {
+    /// Tasks a sample.
+    pub(super) blocks: usize,
+    points: usize,
+    channels: usize,
+}
+
+impl Cut {
+    pub(super) fn of(call: &Groups<'_>) -> Self {
+        Self { blocks: call.points.div_ceil(POINTS), points: call.points, channels: call.channels }
+    }
+
+    /// The values of a task.
+    pub(super) fn rows(self, sample: usize, block: usize) -> std::ops::Range<usize> {
+        let first = sample * self.points;
+        (first + block * POINTS) * self.channels
+            ..(first + self.points.min((block + 1) * POINTS)) * self.channels
+    }
+}
+
+/// Mean and inverse deviation of every group of every sample, combined in f64.
+pub(super) fn statistics(isa: Isa, call: &Groups<'_>) -> Vec<(f64, f64)> {
+    let Groups { data, samples, points, channels, groups, .. } = *call;
+    let cut = Cut::of(call);
+    let mut sums = vec![0.0f32; samples * cut.blocks * 2 * channels];
+    let shared = Shared(sums.as_mut_ptr());
+    for_each(samples * cut.blocks, data.len() * 2, |task| {
+        let (sample, block) = (task / cut.blocks, task % cut.blocks);
+        let moments = Moments {
+            reference: &data[sample * points * channels..][..channels],
+            rows: &data[cut.rows(sample, block)],
+            channels,
+            sums: shared.at(task * 2 * channels),
+        };
+        // SAFETY: every task has sums of its own.
+        unsafe { isa.run(moments) };
+    });
+    let (count, width) = (points as f64, channels / groups);
+    let mut statistics = Vec::with_capacity(samples * groups);
+    for sample in 0..samples {
+        let first = &data[sample * points * channels..][..channels];
+        let mut moments = vec![(0.0f64, 0.0f64); channels];
+        for block in 0..cut.blocks {
+            let part = &sums[(sample * cut.blocks + block) * 2 * channels..][..2 * channels];
+            for c in 0..channels {
+                moments[c].0 += f64::from(part[c]);
+                moments[c].1 += f64::from(part[channels + c]);
+            }
+        }
+        for (c, (sum, square)) in moments.iter_mut().enumerate() {
+            let mean = *sum / count;
+            *square -= *sum * mean;
+            *sum = f64::from(first[c]) + mean;
+        }
+        for group in moments.chunks_exact(width) {
+            let mean = group.iter().map(|m| m.0).sum::<f64>() / width as f64;
+            let spread: f64 = group.iter().map(|m| m.1 + count * (m.0 - mean).powi(2)).sum();
+            statistics.push((mean, 1.0 / (spread / (count * width as f64) + call.eps).sqrt()));
         }
     }
-    for (c, (sum, square)) in moments.iter_mut().enumerate() {
-        let mean = *sum / count;
-        *square -= *sum * mean;
-        *sum = f64::from(first[c]) + mean;
-    }
-    let (mut means, mut factors, mut offsets) =
-        (vec![0.0; channels], vec![0.0; channels], vec![0.0; channels]);
+    statistics
+}
+
+/// Mean, factor and offset of every channel, a sample each.
+pub(super) fn affine(call: &Groups<'_>, statistics: &[(f64, f64)]) -> Vec<[Vec<f32>; 3]> {
+    let Groups { channels, groups, .. } = *call;
     let width = channels / groups;
-    for group in 0..groups {
-        let range = group * width..(group + 1) * width;
-        let mean = moments[range.clone()].iter().map(|m| m.0).sum::<f64>() / width as f64;
-        let spread: f64 = moments[range.clone()].iter().map(|m| m.1 + count * (m.0 - mean).powi(2)).sum();
-        let inverse = 1.0 / (spread / (count * width as f64) + call.eps).sqrt();
-        for c in range {
+    let sample = |sample: usize| {
+        let (mut means, mut factors, mut offsets) =
+            (vec![0.0; channels], vec![0.0; channels], vec![0.0; channels]);
+        for c in 0..channels {
+            let (mean, inverse) = statistics[sample * groups + c / width];
             let (scale, shift) = call.film.map_or((1.0, 0.0), |(scale, shift)| {
                 (1.0 + f64::from(scale[sample * channels + c]), f64::from(shift[sample * channels + c]))
             });
@@ -169,8 +197,9 @@ fn parameters(call: &Groups<'_>, sample: usize, blocks: usize, sums: &[f32]) -> 
             factors[c] = (inverse * f64::from(call.weight[c]) * scale) as f32;
             offsets[c] = (f64::from(call.bias[c]) * scale + shift) as f32;
         }
-    }
-    [means, factors, offsets]
+        [means, factors, offsets]
+    };
+    (0..call.samples).map(sample).collect()
 }
 
 struct Layer<'a> {

@@ -254,6 +254,17 @@ impl Weights {
         Self::new(&weight, bias.as_ref(), Geometry { kernel: 1, stride: 1, padding: 0 })
     }
 
+    /// Weight `[2 · half, in]`, values first, and bias of a layer made by [`Self::gated`].
+    pub(crate) fn ungated(&self) -> Result<(Tensor, Option<Tensor>)> {
+        let apart = |x: Tensor, depth: usize| -> Result<Tensor> {
+            let x = x.reshape((self.out / 8, 2, 4, depth))?.permute((1, 0, 2, 3))?;
+            Ok(x.contiguous()?.reshape((self.out, depth))?)
+        };
+        let bias = self.original_bias(self.weight.dtype())?;
+        let bias = bias.map(|b| Ok::<_, KernelError>(apart(b, 1)?.flatten_all()?)).transpose()?;
+        Ok((apart(self.original()?, self.inner)?, bias))
+    }
+
     /// `[…, in]` to `[…, half]` for a layer made by [`Self::gated`].
     pub(crate) fn forward_gated(&self, x: &Tensor) -> Result<Tensor> {
         let device = self.device(x)?;

@@ -72,19 +72,19 @@ pub(crate) struct GroupCall<'a> {
 
 /// How a group norm is cut into blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Cut {
+pub(super) struct Cut {
     /// Vectors of a row that a block handles at once.
-    tile: usize,
+    pub(super) tile: usize,
     /// Rows that a block handles at once.
-    lines: usize,
+    pub(super) lines: usize,
     /// Blocks a sample.
-    chunks: usize,
-    chunk_points: usize,
+    pub(super) chunks: usize,
+    pub(super) chunk_points: usize,
 }
 
 impl Cut {
     /// About one wave of two blocks of up to 512 threads a multiprocessor.
-    fn new(samples: usize, points: usize, vectors: usize, multiprocessors: usize) -> Self {
+    pub(super) fn new(samples: usize, points: usize, vectors: usize, multiprocessors: usize) -> Self {
         let tile = vectors.min(512);
         let lines = (512 / tile).max(1);
         // A chunk of fewer than four rows a thread is all prologue.
@@ -94,7 +94,7 @@ impl Cut {
         Self { tile, lines, chunks: points.div_ceil(chunk_points).max(1), chunk_points }
     }
 
-    fn threads(self) -> usize {
+    pub(super) fn threads(self) -> usize {
         (self.tile * self.lines).next_multiple_of(32)
     }
 }
@@ -238,7 +238,7 @@ pub(crate) fn layer_norm(
 }
 
 /// Lanes of a row and vectors of a lane for rows of so many vectors; `None` beyond ten a lane.
-fn lanes(vectors: usize) -> Option<(usize, usize)> {
+pub(super) fn lanes(vectors: usize) -> Option<(usize, usize)> {
     let fits = |lanes: usize| {
         let need = vectors.div_ceil(lanes).max(1);
         [1, 2, 3, 4, 5, 6, 8, 10].into_iter().find(|v| *v >= need).map(|v| (lanes, v))

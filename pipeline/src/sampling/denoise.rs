@@ -7,7 +7,7 @@ use candle_core::Tensor;
 
 use super::checkpoint::{Checkpoint, CheckpointError, RunIdentity};
 use super::noise::{STEP_STREAM, normal};
-use super::scheduler::{Scheduler, SchedulerError};
+use super::scheduler::{Scheduler, SchedulerError, StepWeights, sum};
 use crate::progress::{Event, Progress};
 
 /// Name of this loop's [`Event::Step`]s.
@@ -45,6 +45,37 @@ pub trait Denoiser {
     /// # Errors
     /// Whatever the network reports.
     fn predict(&mut self, sample: &Tensor, timestep: f64) -> candle_core::Result<Tensor>;
+
+    /// [`Self::predict`] as a weighted sum that is not added up yet, so that the sampler's step can be in the
+    /// same pass; at most four terms.
+    ///
+    /// # Errors
+    /// Whatever the network reports.
+    fn predict_terms(&mut self, sample: &Tensor, timestep: f64) -> candle_core::Result<Vec<(f64, Tensor)>> {
+        Ok(vec![(1.0, self.predict(sample, timestep)?)])
+    }
+}
+
+/// A network that gives the terms of its output.
+#[derive(Debug)]
+pub struct Terms<F>(pub F);
+
+impl<F: FnMut(&Tensor, f64) -> candle_core::Result<Vec<(f64, Tensor)>>> Denoiser for Terms<F> {
+    fn predict(&mut self, sample: &Tensor, timestep: f64) -> candle_core::Result<Tensor> {
+        added(&(self.0)(sample, timestep)?)
+    }
+
+    fn predict_terms(&mut self, sample: &Tensor, timestep: f64) -> candle_core::Result<Vec<(f64, Tensor)>> {
+        (self.0)(sample, timestep)
+    }
+}
+
+/// The output itself where it is the only term.
+fn added(terms: &[(f64, Tensor)]) -> candle_core::Result<Tensor> {
+    match terms {
+        [(1.0, only)] => Ok(only.clone()),
+        _ => sum(&terms.iter().map(|(weight, x)| (*weight, x)).collect::<Vec<_>>()),
+    }
 }
 
 impl<F: FnMut(&Tensor, f64) -> candle_core::Result<Tensor>> Denoiser for F {
@@ -174,12 +205,21 @@ pub fn run(
             return Err(DenoiseError::Cancelled { done: i, total, checkpoint: kept });
         }
         let input = scheduler.scale_model_input(i, &sample)?;
-        let output =
-            denoiser.predict(&input, timestep).map_err(|source| DenoiseError::Network { step: i, source })?;
+        let terms = denoiser
+            .predict_terms(&input, timestep)
+            .map_err(|source| DenoiseError::Network { step: i, source })?;
         let noise = step_noise(spec.seed, i, scheduler, &sample).map_err(SchedulerError::from)?;
-        let clean =
-            hooks.step.is_some().then(|| scheduler.clean_estimate(i, &output, &sample)).transpose()?;
-        sample = scheduler.step(i, &output, &sample, noise.as_ref())?;
+        let weights = scheduler.step_weights(i)?;
+        let output = || added(&terms).map_err(SchedulerError::from);
+        let clean = match hooks.step {
+            Some(_) => Some(scheduler.clean_estimate(i, &output()?, &sample)?),
+            None => None,
+        };
+        // Whether someone watches is no part of this, so that a preview does not change the result.
+        sample = match weights {
+            Some(weights) => guided_step(weights, &terms, &sample, noise.as_ref())?,
+            None => scheduler.step(i, &output()?, &sample, noise.as_ref())?,
+        };
         if let Some(pin) = hooks.pin.as_mut() {
             sample =
                 pin(scheduler, i + 1, &sample).map_err(|source| DenoiseError::Pin { step: i, source })?;
@@ -201,6 +241,19 @@ pub fn run(
         }
     }
     Ok(DenoiseOutcome { latents: sample, resumed_from })
+}
+
+/// Guidance and step in one pass over the latents.
+fn guided_step(
+    weights: StepWeights,
+    terms: &[(f64, Tensor)],
+    sample: &Tensor,
+    noise: Option<&Tensor>,
+) -> Result<Tensor, SchedulerError> {
+    let mut all = vec![(weights.sample, sample)];
+    all.extend(terms.iter().map(|(weight, x)| (weights.output * weight, x)));
+    all.extend(noise.map(|noise| (weights.noise, noise)));
+    Ok(sum(&all)?)
 }
 
 fn resume(

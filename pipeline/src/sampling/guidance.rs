@@ -29,7 +29,16 @@ impl Guidance {
         self.scale != 1.0 || self.temporal.is_some_and(|weight| weight != 1.0)
     }
 
-    /// `u + scale·(c − u)`, then rescaled; with three terms `f + temporal·(u − f) + scale·(c − u)`.
+    /// The guided output `u + scale·(c − u)`, or `f + temporal·(u − f) + scale·(c − u)` with three terms, as
+    /// weights of `c`, `u` and `f`; without rescale, which is no sum.
+    pub fn weights(&self) -> [f64; 3] {
+        match self.temporal {
+            None => [self.scale, 1.0 - self.scale, 0.0],
+            Some(weight) => [self.scale, weight - self.scale, 1.0 - weight],
+        }
+    }
+
+    /// [`Self::weights`] applied, then rescaled.
     ///
     /// All outputs are `[batch, …]` of one shape; contrast is measured per batch item over all other axes.
     /// `frame_wise` is `f`, read only with [`Guidance::temporal`].
@@ -42,13 +51,10 @@ impl Guidance {
         unconditional: &Tensor,
         frame_wise: Option<&Tensor>,
     ) -> Result<Tensor> {
+        let [c, u, f] = self.weights();
         let guided = match (self.temporal, frame_wise) {
-            (None, _) => sum(&[(self.scale, conditional), (1.0 - self.scale, unconditional)])?,
-            (Some(weight), Some(frames)) => sum(&[
-                (self.scale, conditional),
-                (weight - self.scale, unconditional),
-                (1.0 - weight, frames),
-            ])?,
+            (None, _) => sum(&[(c, conditional), (u, unconditional)])?,
+            (Some(_), Some(frames)) => sum(&[(c, conditional), (u, unconditional), (f, frames)])?,
             (Some(_), None) => {
                 candle_core::bail!("three-term guidance needs the output without temporal layers")
             }
@@ -59,6 +65,18 @@ impl Guidance {
         let contrast = (deviation(conditional)? / deviation(&guided)?)?;
         let factor = contrast.affine(self.rescale, 1.0 - self.rescale)?;
         guided.broadcast_mul(&factor)
+    }
+
+    /// The guided output of two terms, not yet added up unless a rescale needs it.
+    ///
+    /// # Errors
+    /// As [`Self::combine`].
+    pub fn terms(&self, conditional: Tensor, unconditional: Tensor) -> Result<Vec<(f64, Tensor)>> {
+        if self.rescale != 0.0 || self.temporal.is_some() {
+            return Ok(vec![(1.0, self.combine(&conditional, &unconditional, None)?)]);
+        }
+        let [c, u, _] = self.weights();
+        Ok(vec![(c, conditional), (u, unconditional)])
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Tensor};
+use kinora_kernels::weighted_sum;
 use serde::{Deserialize, Serialize};
 
 use super::schedule::ScheduleError;
@@ -44,6 +45,17 @@ pub enum Prediction {
 /// The tensors a sampler carries from one step to the next, by name.
 pub type SchedulerState = BTreeMap<String, Tensor>;
 
+/// A step as a weighted sum of the sample, the network's output and fresh noise.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StepWeights {
+    /// Of the sample before the step.
+    pub sample: f64,
+    /// Of the network's output for it.
+    pub output: f64,
+    /// Of standard normal noise; 0 where the step takes none.
+    pub noise: f64,
+}
+
 /// A sampler set up for a number of steps. Steps are named by their index into [`Scheduler::timesteps`].
 ///
 /// All tensors of one run have one shape, of any rank; arithmetic is f32 with coefficients in f64.
@@ -78,6 +90,16 @@ pub trait Scheduler: Send {
         sample: &Tensor,
         noise: Option<&Tensor>,
     ) -> Result<Tensor, SchedulerError>;
+
+    /// Step `i` as a plain sum, which [`Scheduler::step`] then equals: guidance and step can be one pass over
+    /// the latents. `None` where the step clamps or remembers.
+    ///
+    /// # Errors
+    /// Unknown step.
+    fn step_weights(&self, i: usize) -> Result<Option<StepWeights>, SchedulerError> {
+        let _ = i;
+        Ok(None)
+    }
 
     /// The clean sample that the network's output at step `i` implies; for previews.
     ///
@@ -140,17 +162,9 @@ impl Level {
     }
 }
 
-/// `Σ coefficient·tensor` in f32.
+/// `Σ coefficient·tensor` in f32, in one pass.
 pub(crate) fn sum(terms: &[(f64, &Tensor)]) -> candle_core::Result<Tensor> {
-    let mut total: Option<Tensor> = None;
-    for (coefficient, tensor) in terms {
-        let term = f32_of(tensor)?.affine(*coefficient, 0.0)?;
-        total = Some(match total {
-            Some(so_far) => (so_far + term)?,
-            None => term,
-        });
-    }
-    total.ok_or_else(|| candle_core::Error::msg("a sum without terms"))
+    Ok(weighted_sum(terms)?)
 }
 
 pub(crate) fn f32_of(tensor: &Tensor) -> candle_core::Result<Tensor> {

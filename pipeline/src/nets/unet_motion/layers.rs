@@ -111,7 +111,7 @@ fn weight(vb: &VarBuilder, inner: usize, out: usize) -> Result<Tensor> {
 
 /// Weights of layers that read the same input, as one layer: it is read once.
 fn together(weights: &[Tensor]) -> Result<Linear> {
-    Ok(Linear::new(Tensor::cat(weights, 0)?, None)?)
+    Ok(Linear::stacked(weights.to_vec(), None)?)
 }
 
 /// Multi-head attention of a sequence to itself.

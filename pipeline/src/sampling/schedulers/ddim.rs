@@ -4,7 +4,7 @@ use candle_core::Tensor;
 
 use crate::sampling::schedule::{NoiseSchedule, ScheduleError, Spacing, timesteps};
 use crate::sampling::scheduler::{
-    Level, Prediction, Scheduler, SchedulerError, at, f32_of, noise_for, same_shape, sum,
+    Level, Prediction, Scheduler, SchedulerError, StepWeights, at, noise_for, same_shape, sum,
 };
 
 const NAME: &str = "ddim";
@@ -89,28 +89,31 @@ impl Ddim {
         Ok(Self { timesteps: times, jumps, options: *options })
     }
 
-    fn clean_and_noise(
-        &self,
-        i: usize,
-        output: &Tensor,
-        sample: &Tensor,
-    ) -> Result<(Tensor, Tensor), SchedulerError> {
-        same_shape(NAME, sample, output)?;
+    /// What sample and output weigh in the clean sample and in the noise that the output implies.
+    fn implied(&self, i: usize) -> Result<[(f64, f64); 2], SchedulerError> {
         let Level { alpha, sigma } = Level::preserving(at(NAME, &self.jumps, i)?.from);
-        let (clean, noise) = match self.options.prediction {
-            Prediction::Epsilon => {
-                (sum(&[(1.0 / alpha, sample), (-sigma / alpha, output)])?, f32_of(output)?)
-            }
-            Prediction::Sample => (f32_of(output)?, sum(&[(1.0 / sigma, sample), (-alpha / sigma, output)])?),
-            Prediction::Velocity => {
-                (sum(&[(alpha, sample), (-sigma, output)])?, sum(&[(alpha, output), (sigma, sample)])?)
-            }
-        };
-        let clean = match self.options.clip_sample {
+        Ok(match self.options.prediction {
+            Prediction::Epsilon => [(1.0 / alpha, -sigma / alpha), (0.0, 1.0)],
+            Prediction::Sample => [(0.0, 1.0), (1.0 / sigma, -alpha / sigma)],
+            Prediction::Velocity => [(alpha, -sigma), (sigma, alpha)],
+        })
+    }
+
+    fn clean(&self, i: usize, output: &Tensor, sample: &Tensor) -> Result<Tensor, SchedulerError> {
+        same_shape(NAME, sample, output)?;
+        let [(by_sample, by_output), _] = self.implied(i)?;
+        let clean = sum(&[(by_sample, sample), (by_output, output)])?;
+        Ok(match self.options.clip_sample {
             Some(range) => clean.clamp(-range, range)?,
             None => clean,
-        };
-        Ok((clean, noise))
+        })
+    }
+}
+
+impl Jump {
+    /// What of the implied noise is left after the jump.
+    fn kept(self) -> f64 {
+        (1.0 - self.to - self.fresh * self.fresh).max(0.0).sqrt()
     }
 }
 
@@ -143,14 +146,32 @@ impl Scheduler for Ddim {
         noise: Option<&Tensor>,
     ) -> Result<Tensor, SchedulerError> {
         let jump = at(NAME, &self.jumps, i)?;
-        let (clean, direction) = self.clean_and_noise(i, model_output, sample)?;
-        let kept = (1.0 - jump.to - jump.fresh * jump.fresh).max(0.0).sqrt();
-        let moved = sum(&[(jump.to.sqrt(), &clean), (kept, &direction)])?;
-        if jump.fresh == 0.0 {
-            return Ok(moved);
+        same_shape(NAME, sample, model_output)?;
+        let fresh = (jump.fresh > 0.0).then(|| noise_for(NAME, i, sample, noise)).transpose()?;
+        let clamped;
+        let mut terms = match self.step_weights(i)? {
+            Some(weights) => vec![(weights.sample, sample), (weights.output, model_output)],
+            None => {
+                clamped = self.clean(i, model_output, sample)?;
+                let ((by_sample, by_output), kept) = (self.implied(i)?[1], jump.kept());
+                vec![(jump.to.sqrt(), &clamped), (kept * by_sample, sample), (kept * by_output, model_output)]
+            }
+        };
+        terms.extend(fresh.map(|noise| (jump.fresh, noise)));
+        Ok(sum(&terms)?)
+    }
+
+    fn step_weights(&self, i: usize) -> Result<Option<StepWeights>, SchedulerError> {
+        let jump = at(NAME, &self.jumps, i)?;
+        if self.options.clip_sample.is_some() {
+            return Ok(None);
         }
-        let noise = noise_for(NAME, i, sample, noise)?;
-        Ok(sum(&[(1.0, &moved), (jump.fresh, noise)])?)
+        let ([clean, noise], to, kept) = (self.implied(i)?, jump.to.sqrt(), jump.kept());
+        Ok(Some(StepWeights {
+            sample: to * clean.0 + kept * noise.0,
+            output: to * clean.1 + kept * noise.1,
+            noise: jump.fresh,
+        }))
     }
 
     fn clean_estimate(
@@ -159,7 +180,7 @@ impl Scheduler for Ddim {
         model_output: &Tensor,
         sample: &Tensor,
     ) -> Result<Tensor, SchedulerError> {
-        Ok(self.clean_and_noise(i, model_output, sample)?.0)
+        self.clean(i, model_output, sample)
     }
 
     fn noised(&self, i: usize, clean: &Tensor, noise: &Tensor) -> Result<Tensor, SchedulerError> {

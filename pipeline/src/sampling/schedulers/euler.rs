@@ -4,7 +4,7 @@ use candle_core::Tensor;
 
 use super::sigma_space::SigmaSteps;
 use crate::sampling::schedule::{NoiseSchedule, Spacing};
-use crate::sampling::scheduler::{Prediction, Scheduler, SchedulerError, at, sum};
+use crate::sampling::scheduler::{Prediction, Scheduler, SchedulerError, StepWeights, at, same_shape, sum};
 
 /// The switches of [`Euler`] and [`super::EulerAncestral`].
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -30,6 +30,14 @@ impl Euler {
         options: &EulerOptions,
     ) -> Result<Self, SchedulerError> {
         Ok(Self(SigmaSteps::new("euler", schedule, steps, options)?))
+    }
+
+    /// x + (x − x0)·(to − from)/from, with the shares of sample and output gathered.
+    fn weights(&self, i: usize) -> Result<StepWeights, SchedulerError> {
+        let (by_sample, by_output) = self.0.clean_weights(i)?;
+        let (from, to) = (at(self.0.name, &self.0.sigmas, i)?, at(self.0.name, &self.0.sigmas, i + 1)?);
+        let (kept, clean) = (to / from, 1.0 - to / from);
+        Ok(StepWeights { sample: kept + clean * by_sample, output: clean * by_output, noise: 0.0 })
     }
 
     /// The noise level before each step, and the final zero.
@@ -66,10 +74,13 @@ impl Scheduler for Euler {
         sample: &Tensor,
         _noise: Option<&Tensor>,
     ) -> Result<Tensor, SchedulerError> {
-        let clean = self.0.clean(i, model_output, sample)?;
-        let (from, to) = (at(self.0.name, &self.0.sigmas, i)?, at(self.0.name, &self.0.sigmas, i + 1)?);
-        // x + (x − x0)·(to − from)/from, with the sample's two shares gathered.
-        Ok(sum(&[(to / from, sample), (1.0 - to / from, &clean)])?)
+        same_shape(self.0.name, sample, model_output)?;
+        let weights = self.weights(i)?;
+        Ok(sum(&[(weights.sample, sample), (weights.output, model_output)])?)
+    }
+
+    fn step_weights(&self, i: usize) -> Result<Option<StepWeights>, SchedulerError> {
+        self.weights(i).map(Some)
     }
 
     fn clean_estimate(

@@ -4,7 +4,7 @@ use candle_core::Tensor;
 
 use crate::sampling::schedule::Spacing;
 use crate::sampling::schedule::{NoiseSchedule, interpolate, karras_sigmas, timestep_of_sigma, timesteps};
-use crate::sampling::scheduler::{Level, Prediction, SchedulerError, at, f32_of, same_shape, sum};
+use crate::sampling::scheduler::{Level, Prediction, SchedulerError, at, same_shape, sum};
 
 use super::euler::EulerOptions;
 
@@ -55,16 +55,20 @@ impl SigmaSteps {
 
     /// The clean sample implied by the output of the network, which saw `sample / √(σ²+1)`.
     pub(crate) fn clean(&self, i: usize, output: &Tensor, sample: &Tensor) -> Result<Tensor, SchedulerError> {
-        self.exists(i)?;
         same_shape(self.name, sample, output)?;
+        let (by_sample, by_output) = self.clean_weights(i)?;
+        Ok(sum(&[(by_sample, sample), (by_output, output)])?)
+    }
+
+    /// What sample and output weigh in the clean sample.
+    pub(crate) fn clean_weights(&self, i: usize) -> Result<(f64, f64), SchedulerError> {
+        self.exists(i)?;
         let sigma = at(self.name, &self.sigmas, i)?;
+        let norm = sigma.hypot(1.0);
         Ok(match self.prediction {
-            Prediction::Epsilon => sum(&[(1.0, sample), (-sigma, output)])?,
-            Prediction::Sample => f32_of(output)?,
-            Prediction::Velocity => {
-                let norm = sigma.hypot(1.0);
-                sum(&[(1.0 / (norm * norm), sample), (-sigma / norm, output)])?
-            }
+            Prediction::Epsilon => (1.0, -sigma),
+            Prediction::Sample => (0.0, 1.0),
+            Prediction::Velocity => (1.0 / (norm * norm), -sigma / norm),
         })
     }
 

@@ -12,7 +12,9 @@ use crate::media::Mask;
 use crate::nets::UnetMotionInput;
 use crate::nets::unet_motion::Region as TextRegion;
 use crate::progress::Event;
-use crate::sampling::denoise::{self, CheckpointPolicy, DenoiseError, DenoiseSpec, StepHook, StepReport};
+use crate::sampling::denoise::{
+    self, CheckpointPolicy, DenoiseError, DenoiseSpec, StepHook, StepReport, Terms,
+};
 use crate::sampling::noise::{INITIAL_STREAM, PIN_STREAM, normal};
 use crate::sampling::{Guidance, SamplerSpec, Scheduler};
 use crate::systems::follow_your_click::preview::{Colours, show};
@@ -76,30 +78,33 @@ impl Public {
         let config = parts.unet.config();
         let (strength, fps) = ([request.strength.unwrap_or(0.0)], [self.options.fps]);
         let guidance = request.guidance;
-        let mut network = |sample: &Tensor, timestep: f64| -> candle_core::Result<Tensor> {
-            let input = match request.image {
-                Some(image) => Tensor::cat(&[sample, image], 3)?,
-                None => sample.clone(),
-            };
-            let (input, timesteps) = (input.unsqueeze(0)?, [timestep]);
-            // One pass after the other: the same numbers as a batch of two with half the memory.
-            let pass = |text: &Tensor, regions: &[TextRegion]| {
-                let input = UnetMotionInput {
-                    phrase: config.reads_phrase().then_some(text),
-                    strength: config.strength_embedding.then_some(&strength),
-                    fps: config.fps_embedding.then_some(&fps),
-                    regions,
-                    ..UnetMotionInput::new(&input, &timesteps, text)
+        let mut network =
+            Terms(|sample: &Tensor, timestep: f64| -> candle_core::Result<Vec<(f64, Tensor)>> {
+                let input = match request.image {
+                    Some(image) => Tensor::cat(&[sample, image], 3)?,
+                    None => sample.clone(),
                 };
-                parts.unet.forward(&input).map_err(candle_core::Error::wrap)?.to_dtype(DType::F32)
-            };
-            let conditional = pass(request.text, request.regions)?;
-            if !guidance.needs_unconditional() {
-                return conditional.squeeze(0);
-            }
-            let unconditional = pass(request.negative, &[])?;
-            guidance.combine(&conditional, &unconditional, None)?.squeeze(0)
-        };
+                let (input, timesteps) = (input.unsqueeze(0)?, [timestep]);
+                // One pass after the other: the same numbers as a batch of two with half the memory.
+                let pass = |text: &Tensor, regions: &[TextRegion]| {
+                    let input = UnetMotionInput {
+                        phrase: config.reads_phrase().then_some(text),
+                        strength: config.strength_embedding.then_some(&strength),
+                        fps: config.fps_embedding.then_some(&fps),
+                        regions,
+                        ..UnetMotionInput::new(&input, &timesteps, text)
+                    };
+                    parts.unet.forward(&input).map_err(candle_core::Error::wrap)?.to_dtype(DType::F32)
+                };
+                let conditional = pass(request.text, request.regions)?;
+                if !guidance.needs_unconditional() {
+                    return Ok(vec![(1.0, conditional.squeeze(0)?)]);
+                }
+                let unconditional = pass(request.negative, &[])?;
+                // Contrast, where guidance restores it, is measured per item of the batch.
+                let terms = guidance.terms(conditional, unconditional)?;
+                terms.into_iter().map(|(weight, x)| Ok((weight, x.squeeze(0)?))).collect()
+            });
         let spec = DenoiseSpec {
             seed: request.seed,
             job: request.identity.to_owned(),
