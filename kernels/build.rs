@@ -23,6 +23,7 @@ const SOURCES: &[(&str, &[&str], bool)] = &[
     ("conv", &["f32", "f16", "bf16"], false),
     ("conv_hopper", &["f16", "bf16"], true),
     ("norm", &["f32", "f16", "bf16"], false),
+    ("group_once", &["f16", "bf16"], true),
     ("pointwise", &["f32", "f16", "bf16"], false),
     ("norm_backward", &["f32", "f16", "bf16"], false),
     ("pointwise_backward", &["f32", "f16", "bf16"], false),

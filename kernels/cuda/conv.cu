@@ -26,6 +26,64 @@ __device__ __forceinline__ void load_matrices(uint32_t (&r)[4], uint32_t at) {
                : "memory");
 }
 
+// A sum over a part of the terms, kept for `conv_finish`.
+__device__ __forceinline__ void store_partial(const ConvParams &p, long long pixel, int split, int column,
+                                              const float (&v)[8]) {
+  if (column >= p.columns) return;
+  float *to = p.partial + (split * p.rows * p.phases + pixel) * p.columns + column;
+  *reinterpret_cast<float4 *>(to) = make_float4(v[0], v[1], v[2], v[3]);
+  *reinterpret_cast<float4 *>(to + 4) = make_float4(v[4], v[5], v[6], v[7]);
+}
+
+// Rows of the matrix units: registers to memory. `c[m][4 (4 b + j) + 2 h + e]` is row g + 8 h of strip
+// m, channel 32 b + 8 t + 2 j + e of the tile; `pixel[m][h]` is negative for rows past the end.
+//
+// The residual is read a few steps ahead, as far as registers allow; `biases` of the tile's columns are
+// in shared memory, because a read from the second-level cache costs a step a thousand cycles.
+template <typename T, int STRIPS, int N>
+__device__ __forceinline__ void store_fragments(const ConvParams &p, const float (&c)[STRIPS][N],
+                                           const long long (&pixel)[STRIPS][2], uint32_t biases, int split,
+                                           int first, int t) {
+  constexpr int BLOCKS = N / 16, STEPS = STRIPS * BLOCKS;
+  constexpr int AHEAD = STRIPS * N > 128 || N == 16 ? 2 : STEPS < 4 ? STEPS : 4;
+  uint4 add[AHEAD][2];
+  const auto fetch = [&](int step) {
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      add[step % AHEAD][h] = load_residual<T>(p, pixel[step / BLOCKS][h], first + step % BLOCKS * 32 + 8 * t);
+    }
+  };
+  const bool whole_sum = p.partial == nullptr;
+#pragma unroll
+  for (int step = 0; step < AHEAD; ++step) {
+    if (whole_sum) fetch(step);
+  }
+#pragma unroll
+  for (int step = 0; step < STEPS; ++step) {
+    const int m = step / BLOCKS, b = step % BLOCKS, column = first + 32 * b + 8 * t;
+    float bias[8];
+    __syncwarp();  // keeps steps apart: mixed together their values do not fit the registers
+#pragma unroll
+    for (int i = 0; i < 8; i += 4) {
+      // Volatile: kept for the next strip they would cost a register each.
+      asm volatile("ld.shared.v4.f32 {%0, %1, %2, %3}, [%4];"
+                   : "=f"(bias[i]), "=f"(bias[i + 1]), "=f"(bias[i + 2]), "=f"(bias[i + 3])
+                   : "r"(biases + 4 * (32 * b + 8 * t + i)));
+    }
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      float v[8];
+#pragma unroll
+      for (int i = 0; i < 8; ++i) v[i] = c[m][16 * b + 4 * (i / 2) + 2 * h + i % 2];
+      if (pixel[m][h] >= 0) {
+        if (whole_sum) store_channels<T>(p, pixel[m][h], column, v, bias, add[step % AHEAD][h]);
+        else store_partial(p, pixel[m][h], split, column, v);
+      }
+    }
+    if (whole_sum && step + AHEAD < STEPS) fetch(step + AHEAD);
+  }
+}
+
 // 128 pixels by 128 channels in 8 warps, 32 terms a step, three steps in flight. Rows of a step are
 // 64 bytes in shared memory, their 16-byte pieces exchanged so that eight rows fill all banks.
 template <typename T> __device__ __forceinline__ void conv_matrix(const ConvParams &p) {
@@ -37,7 +95,7 @@ template <typename T> __device__ __forceinline__ void conv_matrix(const ConvPara
   __shared__ __align__(16) float biases[128];  // written before the first barrier of the loop
   if (threadIdx.x < 128) {
     const int column = w.column + threadIdx.x;
-    biases[threadIdx.x] = p.bias != nullptr && column < p.columns ? __ldg(p.bias + column) : 0.f;
+    biases[threadIdx.x] = bias_of<T>(p, column);
   }
   const int taps = p.kernel * p.kernel, piece = threadIdx.x % 4;
   Corner corner[2];
@@ -118,7 +176,7 @@ template <typename T> __device__ __forceinline__ void conv_matrix(const ConvPara
       pixel[m][h] = row < p.rows ? output_pixel(p, row, w.phase) : -1;
     }
   }
-  store_tile<T, false>(p, acc, pixel, shared_address(biases + columns), w.split, w.column + columns, t);
+  store_fragments<T>(p, acc, pixel, shared_address(biases + columns), w.split, w.column + columns, t);
 }
 
 // f32: 128 pixels by 64 channels, 16 terms a step; sums by blocks of 256 terms. The weight is in plain
@@ -184,7 +242,7 @@ __device__ __forceinline__ void conv_plain(const ConvParams &p) {
     for (int j = 0; j < 4; ++j) {
       const int column = w.column + 4 * part + j;
       if (column >= p.out_channels) continue;
-      float y = conv_activate(p, total[i][j] + (p.bias != nullptr ? p.bias[column] : 0.f));
+      float y = conv_activate(p, total[i][j] + bias_of<float>(p, column));
       if (p.residual != nullptr) y += static_cast<const float *>(p.residual)[at + column];
       static_cast<float *>(p.out)[at + column] = y;
     }
@@ -228,7 +286,8 @@ template <typename T> __device__ __forceinline__ void conv_finish(const ConvPara
       const float4 a = __ldg(reinterpret_cast<const float4 *>(from)), b = __ldg(reinterpret_cast<const float4 *>(from + 4));
       v[0] += a.x, v[1] += a.y, v[2] += a.z, v[3] += a.w, v[4] += b.x, v[5] += b.y, v[6] += b.z, v[7] += b.w;
     }
-    load_bias(p, column, bias);
+#pragma unroll
+    for (int i = 0; i < 8; ++i) bias[i] = bias_of<T>(p, column + i);
     store_channels<T>(p, pixel, column, v, bias, load_residual<T>(p, pixel, column));
   }
 }
@@ -242,7 +301,7 @@ template <typename T> __device__ __forceinline__ void conv_collect(const ConvPar
     const int c = static_cast<int>(item - row * p.out_channels);
     const int y0 = static_cast<int>(line - image * p.out_height) * p.stride - p.padding;
     const int x0 = static_cast<int>(row - line * p.out_width) * p.stride - p.padding;
-    float sum = p.bias != nullptr ? p.bias[c] : 0.f;
+    float sum = bias_of<T>(p, c);
     for (int ky = 0; ky < p.kernel; ++ky) {
       const int y = y0 + ky;
       if (y < 0 || y >= p.height) continue;

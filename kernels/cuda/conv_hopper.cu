@@ -8,14 +8,15 @@
 // Compile for sm_90a with -DELEMENT=__half or __nv_bfloat16.
 #include <cuda.h>
 
-#include "conv.cuh"
+#include "conv_store.cuh"
 #include "conv_wgmma.cuh"
 #include "mbarrier.cuh"
 
 struct HopperConvParams {
   CUtensorMap pixels;   // [n, height, width, channels] by columns of pixels, 64 channels wide
-  CUtensorMap weights;  // [phases · columns, taps, channels], boxes of rows by 64 channels
+  CUtensorMap weights;  // [phases · columns, taps, channels], boxes of rows by 64 channels; or see `copy_rows`
   ConvParams p;
+  int plain_rows;  // the weight's rows are in plain order
 };
 
 // All threads of a consumer group. The barrier's number is a constant: ptxas must know it, or it gives
@@ -45,6 +46,17 @@ __device__ __forceinline__ void copy_weights(uint32_t to, const CUtensorMap *map
       : "memory");
 }
 
+// 64 channels of neighbouring output channels of a weight [columns, channels] in plain order: the map's axes
+// are channels and the parts (e, t, j, block) of a column, so that rows arrive in the order of the matrix units.
+__device__ __forceinline__ void copy_rows(uint32_t to, const CUtensorMap *map, uint32_t barrier, int channel,
+                                          int block) {
+  asm volatile(
+      "cp.async.bulk.tensor.5d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %4, %4, "
+      "%5}], [%2];" ::"r"(to),
+      "l"(map), "r"(barrier), "r"(channel), "r"(0), "r"(block)
+      : "memory");
+}
+
 // Asks the second-level cache for the residual of a tile, whose loads would otherwise wait for memory.
 template <typename T, int BM, int BN>
 __device__ __forceinline__ void prefetch_residual(const ConvParams &p, const ConvWork &w, int lane) {
@@ -60,15 +72,17 @@ __device__ __forceinline__ void prefetch_residual(const ConvParams &p, const Con
 }
 
 // TURNS: the groups take tiles in turn. REGS: registers of a consumer, 0 where they are not moved.
-template <typename T, int BM, int BN, int STAGES, bool TURNS, int REGS>
+template <typename T, int BN, int STAGES, bool TURNS, ConvStore KIND, int REGS>
 __device__ __forceinline__ void conv_hopper(const HopperConvParams &args) {
-  constexpr int STRIPS = BM / (TURNS ? 64 : 128), A_BYTES = BM * 128, STAGE = A_BYTES + BN * 128;
+  constexpr int BM = 128, STRIPS = BM / (TURNS ? 64 : 128), A_BYTES = BM * 128, STAGE = A_BYTES + BN * 128;
   const ConvParams &p = args.p;
   extern __shared__ char memory[];
   const uint32_t base = (shared_address(memory) + 1023) & ~1023u;
   const uint32_t full = base + STAGES * STAGE, empty = full + 8 * STAGES, turn = empty + 8 * STAGES;
   float *biases = reinterpret_cast<float *>(memory + (base - shared_address(memory)) + STAGES * (STAGE + 16) + 16);
-  const int group = threadIdx.x / 128, lane = threadIdx.x % 32;
+  // Through a lane of its own, so that the compiler knows it is one number for the whole warp: what follows from
+  // it (stages, matrix addresses) then takes none of the ordinary instructions.
+  const int group = __shfl_sync(~0u, threadIdx.x / 128, 0), lane = threadIdx.x % 32;
   const int items = p.row_tiles * p.splits * p.phases * p.column_tiles, step = gridDim.x;
   if (threadIdx.x == 0) {
     for (int s = 0; s < STAGES; ++s) barrier_init(full + 8 * s, 1), barrier_init(empty + 8 * s, TURNS ? 4 : 8);
@@ -86,7 +100,7 @@ __device__ __forceinline__ void conv_hopper(const HopperConvParams &args) {
     uint32_t parity = 1;
     for (int item = blockIdx.x; item < items; item += step) {
       const ConvWork w = conv_work<BN>(p, item);
-      if (p.residual != nullptr && p.partial == nullptr) prefetch_residual<T, BM, BN>(p, w, lane);
+      if (KIND == STORE_WHOLE && p.residual != nullptr) prefetch_residual<T, BM, BN>(p, w, lane);
       if (lane == 0) {
         const int row = w.row_tile * BM, image = row / area, place = row - image * area;
         const int line = place / p.out_width;
@@ -99,7 +113,8 @@ __device__ __forceinline__ void conv_hopper(const HopperConvParams &args) {
           barrier_wait(empty + 8 * s, parity);
           barrier_expect(full + 8 * s, STAGE);
           copy_pixels(at, &args.pixels, full + 8 * s, 64 * chunk, x, y, image, dx + kx, dy + ky);
-          copy_weights(at + A_BYTES, &args.weights, full + 8 * s, 64 * chunk, tap, weight_row);
+          if (args.plain_rows) copy_rows(at + A_BYTES, &args.weights, full + 8 * s, 64 * chunk, w.column / 32);
+          else copy_weights(at + A_BYTES, &args.weights, full + 8 * s, 64 * chunk, tap, weight_row);
           if (++s == STAGES) s = 0, parity ^= 1;
           ++tap, ++kx;
           if (kx == p.kernel) kx = 0, ++ky;
@@ -110,45 +125,51 @@ __device__ __forceinline__ void conv_hopper(const HopperConvParams &args) {
     }
   } else {
     if constexpr (REGS != 0) asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(REGS));
-    const int g = lane / 4, t = lane % 4, warp = threadIdx.x / 32 % 4;
+    const int g = lane / 4, t = lane % 4, warp = threadIdx.x / 32 % 4, thread = threadIdx.x % 128;
+    // Matrices are named by the low half of their descriptors, which adds up like addresses of 16 bytes.
+    const uint32_t a_first = matrix_low(base + (TURNS ? 0 : group * STRIPS * 8192)), b_first = matrix_low(base + A_BYTES);
+    const int terms = p.kernel * p.kernel * p.chunks;
     int s = 0;
     uint32_t parity = 0;
-    // Passes by the stages of the other group's tile.
-    const auto skip = [&](int item) {
-      if (item >= items) return;
-      const ConvWork w = conv_work<BN>(p, item);
-      const int at = s + w.last - w.first, laps = at / STAGES;
+    // A group waits for the other to have seen its last stage full: the parity of a barrier tells only
+    // neighbouring rounds apart.
+    uint32_t turn_parity = group ^ 1, round = 0;
+    // Passes by the stages of the other group's tile, whose sum is as long.
+    const auto skip = [&] {
+      const int at = s + terms, laps = at / STAGES;
       s = at - laps * STAGES;
       parity ^= laps & 1;
     };
-    // A group waits for the other to have seen its last stage full: the parity of a barrier tells only
-    // neighbouring rounds apart.
-    uint32_t turn_parity = group ^ 1;
     int item = blockIdx.x;
-    if (TURNS && group == 1) skip(item), item += step;
-    for (; item < items; item += TURNS ? 2 * step : step) {
+    if (TURNS && group == 1) skip(), item += step;
+    for (; item < items; item += TURNS ? 2 * step : step, round ^= 1) {
       const ConvWork w = conv_work<BN>(p, item);
       float acc[STRIPS][BN / 2];
-      int before = -1;
-      // The group's own copy of the tile's biases, read at its end.
-      float *bias = biases + group * BN;
-      group_sync(group);
-      for (int i = threadIdx.x % 128; i < BN; i += 128) {
-        bias[i] = p.bias != nullptr && w.column + i < p.columns ? __ldg(p.bias + w.column + i) : 0.f;
+      // Biases are on their way while the products run; as they lie, because converting them would wait.
+      constexpr int MORE = (BN + 127) / 128;
+      uint32_t ahead[MORE];
+#pragma unroll
+      for (int i = 0; i < MORE; ++i) {
+        const int column = w.column + 128 * i + thread;
+        ahead[i] = 0;
+        if (KIND == STORE_SUMS || p.bias == nullptr || 128 * i + thread >= BN || column >= p.columns) continue;
+        if (p.narrow_bias) ahead[i] = __ldg(static_cast<const uint16_t *>(p.bias) + column);
+        else ahead[i] = __ldg(static_cast<const uint32_t *>(p.bias) + column);
       }
       if constexpr (TURNS) {
         barrier_wait(turn + 8 * group, turn_parity);
         turn_parity ^= 1;
       }
+      int before = -1;
       for (int k = w.first; k < w.last; ++k) {
-        const uint32_t a = base + s * STAGE + (TURNS ? 0 : group * STRIPS * 8192), b = base + s * STAGE + A_BYTES;
+        const uint32_t a = a_first + s * (STAGE / 16), b = b_first + s * (STAGE / 16);
         barrier_wait(full + 8 * s, parity);
         wgmma_fence();
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
 #pragma unroll
           for (int m = 0; m < STRIPS; ++m) {
-            wgmma_tile<T>(acc[m], matrix_at(a + m * 8192 + i * 32, 16), matrix_at(b + i * 32, 16), i > 0 || before >= 0);
+            wgmma_tile<T>(acc[m], matrix(a + m * 512 + i * 2), matrix(b + i * 2), i > 0 || before >= 0);
           }
         }
         wgmma_commit();
@@ -160,40 +181,51 @@ __device__ __forceinline__ void conv_hopper(const HopperConvParams &args) {
         if (++s == STAGES) s = 0, parity ^= 1;
       }
       if (TURNS && lane == 0) barrier_arrive(turn + 8 * (group ^ 1));
+
+      // Work for the time until the last products end. Two sets of biases, used by turns: a warp may be a tile
+      // ahead of another, but not two.
+      const uint32_t bias = shared_address(biases) + 4 * BN * (2 * group + round);
+#pragma unroll
+      for (int i = 0; i < MORE; ++i) {
+        if (KIND != STORE_SUMS && 128 * i + thread < BN) {
+          const float value = p.narrow_bias ? unpack<T>(ahead[i]).x : __uint_as_float(ahead[i]);
+          asm volatile("st.shared.f32 [%0], %1;" ::"r"(bias + 4 * (128 * i + thread)), "f"(value) : "memory");
+        }
+      }
+      StoreRows<STRIPS> rows;
+      const int column = w.column + 8 * t, below = (KIND == STORE_SUMS ? p.columns : p.out_channels) - column;
+#pragma unroll
+      for (int i = 0; i < 2 * STRIPS; ++i) {
+        const int strip = (TURNS ? 0 : group * STRIPS) + i / 2;
+        const long long row = static_cast<long long>(w.row_tile) * BM + strip * 64 + warp * 16 + g + 8 * (i % 2);
+        rows.below[i / 2][i % 2] = row < p.rows ? below : 0;
+        rows.pixel[i / 2][i % 2] = output_pixel(p, row, w.phase);
+        if (KIND == STORE_SUMS) rows.pixel[i / 2][i % 2] += w.split * p.rows * p.phases;
+      }
+      group_sync(group);
       wgmma_wait<0>();
 #pragma unroll
       for (int m = 0; m < STRIPS; ++m) settle(acc[m]);
       if (lane == 0) barrier_arrive(empty + 8 * before);
-      if constexpr (TURNS) skip(item + step);
-
-      long long pixel[STRIPS][2];
-#pragma unroll
-      for (int m = 0; m < STRIPS; ++m) {
-#pragma unroll
-        for (int h = 0; h < 2; ++h) {
-          const int strip = (TURNS ? 0 : group * STRIPS) + m;
-          const long long row = static_cast<long long>(w.row_tile) * BM + strip * 64 + warp * 16 + g + 8 * h;
-          pixel[m][h] = row < p.rows ? output_pixel(p, row, w.phase) : -1;
-        }
-      }
-      group_sync(group);
-      store_tile<T, true, STRIPS, BN / 2>(p, acc, pixel, shared_address(bias), w.split, w.column, t);
+      if constexpr (TURNS) skip();
+      store_tile<T, KIND>(p, acc, rows, bias + 32 * t, column);
     }
   }
 }
 
 // With one block a multiprocessor the producer hands its registers to the consumers; with two it is a
 // single warp.
-#define HOPPER_CONV(NAME, BM, BN, STAGES, TURNS, BLOCKS)                                        \
+#define HOPPER_CONV(NAME, BN, STAGES, TURNS, KIND, BLOCKS)                                  \
   extern "C" __global__ void __launch_bounds__(BLOCKS == 1 ? 384 : 288, BLOCKS)               \
       conv_hopper_##NAME(const __grid_constant__ HopperConvParams args) {                     \
-    conv_hopper<ELEMENT, BM, BN, STAGES, TURNS, BLOCKS == 1 ? 232 : 0>(args);                 \
+    conv_hopper<ELEMENT, BN, STAGES, TURNS, KIND, BLOCKS == 1 ? 232 : 0>(args);           \
   }
 
-HOPPER_CONV(256x160, 256, 160, 4, false, 1)
-HOPPER_CONV(256x128, 256, 128, 4, false, 1)
-HOPPER_CONV(128x256, 128, 256, 4, false, 1)
-HOPPER_CONV(turns_128x160, 128, 160, 6, true, 1)
-HOPPER_CONV(turns_128x128, 128, 128, 7, true, 1)
-HOPPER_CONV(128x160, 128, 160, 6, false, 1)
-HOPPER_CONV(128x64, 128, 64, 4, false, 2)
+HOPPER_CONV(turns_128x160, 160, 6, true, STORE_WHOLE, 1)
+HOPPER_CONV(turns_128x128, 128, 6, true, STORE_WHOLE, 1)
+HOPPER_CONV(128x64, 64, 4, false, STORE_WHOLE, 2)
+HOPPER_CONV(sums_128x160, 160, 6, false, STORE_SUMS, 1)
+HOPPER_CONV(sums_128x64, 64, 4, false, STORE_SUMS, 2)
+HOPPER_CONV(gated_turns_128x160, 160, 6, true, STORE_GATED, 1)
+HOPPER_CONV(active_128x64, 64, 4, false, STORE_ACTIVE, 2)
+HOPPER_CONV(active_128x160, 160, 6, false, STORE_ACTIVE, 1)

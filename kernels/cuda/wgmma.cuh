@@ -30,6 +30,12 @@ __device__ __forceinline__ uint64_t matrix_at(uint32_t address, uint32_t leading
          (rows8 >> 4) << 32 | 1ull << 62;
 }
 
+// The same in two steps: the halves of a descriptor, the low one of which adds up like addresses of 16 bytes.
+__device__ __forceinline__ uint32_t matrix_low(uint32_t address) { return (address & 0x3ffff) >> 4 | 1u << 16; }
+__device__ __forceinline__ uint64_t matrix(uint32_t low) {
+  return static_cast<uint64_t>(1024u >> 4 | 1u << 30) << 32 | low;
+}
+
 template <typename T> __device__ __forceinline__ void wgmma_scores(float (&c)[48], uint64_t a, uint64_t b, int more) {
 #define WGMMA(TYPE) \
   asm volatile("{ .reg .pred p; setp.ne.b32 p, %50, 0; wgmma.mma_async.sync.aligned.m64n96k16.f32." TYPE "." TYPE \

@@ -48,7 +48,7 @@ pub use error::{KernelError, Result};
 pub use gated::GatedLinear;
 pub use linear::Linear;
 pub use norm::{GroupNorm, LayerNorm};
-pub use plan::conv::{ConvCall, ConvKernel, ConvPlan, plan_cuda_conv};
+pub use plan::conv::{ConvCall, ConvKernel, ConvPlan, LastPass, linear_is_ours, plan_cuda_conv};
 pub use plan::cuda::{Card, CudaCall, CudaPlan, MaskKind, plan_cuda_attention};
 pub use plan::cuda_backward::{BackwardPass, BackwardPlan, plan_cuda_backward};
 pub use plan::{AttentionKernel, AttentionPlan, AttentionShape, Target, plan_attention};

@@ -161,8 +161,11 @@ fn on_card(
     residual: Option<&Tensor>,
     dims: &[usize],
 ) -> Result<Option<Tensor>> {
-    use crate::cuda::{gemm::product, pointwise::finish};
+    use crate::cuda::{conv::linear::linear, gemm::product, pointwise::finish};
     let plain = activation == Activation::None;
+    if plain && let Some(y) = linear(device, x, weight, bias, residual, dims)? {
+        return Ok(Some(y));
+    }
     let (inside, added) = if plain { (bias, residual) } else { (None, None) };
     let Some(y) = product(device, x, weight, inside, added, dims)? else { return Ok(None) };
     let y = if plain { y } else { finish(device, y, bias, activation, residual)? };

@@ -114,7 +114,9 @@ fn check_group(device: &Device, dtype: DType, case: GroupCase, activation: Activ
         (_, 0) => norm.forward(&x, activation),
         _ => norm.forward_added(&x, &added, activation),
     });
-    assert_eq!(used[0].kernel, "split");
+    // Small samples in one launch where the card can.
+    let least = if points * channels * 2 > 8 * (113 << 10) * 32 { "split" } else { used[0].kernel };
+    assert!(["once", "split"].contains(&used[0].kernel) && used[0].kernel == least, "{used:?}");
     // f32 keeps 24 bits of a value that is `offset` deviations away.
     let looser = if dtype == DType::F32 { 1.0 + f64::from(offset) } else { 1.0 };
     assert_close(&format!("{case:?} {activation:?}"), dtype, &got.unwrap(), &want, looser);
@@ -123,7 +125,11 @@ fn check_group(device: &Device, dtype: DType, case: GroupCase, activation: Activ
 #[test]
 fn group_norm() {
     let Some(device) = card() else { return };
-    let cases: [GroupCase; 16] = [
+    let cases: [GroupCase; 20] = [
+        (2, 4096, 320, 32, 2, false, 0.0),
+        (3, 1000, 640, 32, 0, true, 0.0),
+        (1, 1700, 960, 32, 1, false, 0.0),
+        (1, 90_000, 320, 32, 0, false, 0.0),
         (2, 300, 320, 32, 0, false, 0.0),
         (2, 300, 320, 32, 1, false, 0.0),
         (4, 70, 320, 32, 2, false, 0.5),
@@ -266,7 +272,8 @@ fn linear_layers() {
     let Some(device) = card() else { return };
     for dtype in DTYPES {
         for (rows, inner, out) in
-            [(1, 1, 1), (3, 5, 7), (77, 768, 320), (300, 320, 24), (130, 64, 129), (2, 320, 1280)]
+            [(1, 1, 1), (3, 5, 7), (77, 768, 320), (300, 320, 24), (130, 64, 129), (2, 320, 1280), (2048, 320, 640),
+             (2100, 72, 96), (2049, 648, 160)]
         {
             let mut random = Random(inner as u64);
             let mut part = |dims: &[usize], by: f32| {

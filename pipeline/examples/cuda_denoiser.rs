@@ -1,8 +1,8 @@
 //! Times the full-size networks of Stable Diffusion 1.5 with AnimateDiff v2 modules on a card, with random
 //! f16 weights: one guided denoising step of 16 frames of 512×512, the autoencoder, the text encoder.
 //!
-//! Arguments: any of `unet`, `vae`, `clip` (all when none is given); `--frames N`; `--json FILE`.
-//! The peers are in `benches/peers/cuda_networks.py`.
+//! Arguments: any of `unet`, `vae`, `clip` (all when none is given); `--frames N`; `--json FILE`; `--case FOLDER`
+//! compares instead with the f32 results of diffusers that `benches/peers/cuda_networks.py --case` left there.
 #![allow(clippy::print_stdout)]
 
 #[cfg(not(feature = "cuda"))]
@@ -17,7 +17,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
 #[cfg(feature = "cuda")]
 mod bench {
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, HashMap};
+    use std::path::Path;
     use std::time::Instant;
 
     use candle_core::{DType, Device, Shape, Tensor};
@@ -127,16 +128,20 @@ mod bench {
     }
 
     pub(super) fn main() -> Result<()> {
-        let (mut wanted, mut json, mut frames) = (Vec::new(), None, 16);
+        let (mut wanted, mut json, mut frames, mut case) = (Vec::new(), None, 16, None);
         let mut args = std::env::args().skip(1);
         while let Some(arg) = args.next() {
             match arg.as_str() {
                 "--json" => json = args.next(),
+                "--case" => case = args.next(),
                 "--frames" => frames = args.next().ok_or("--frames needs a number")?.parse()?,
                 _ => wanted.push(arg),
             }
         }
         let device = open_cuda(0)?;
+        if let Some(folder) = case {
+            return compare(&device, folder.as_ref());
+        }
         let mut report = Report { device: device.clone(), lines: Vec::new() };
         let asked = |name: &str| wanted.is_empty() || wanted.iter().any(|w| w == name);
         if asked("clip") {
@@ -151,6 +156,40 @@ mod bench {
         if let Some(path) = json {
             std::fs::write(path, format!("[\n{}\n]\n", report.lines.join(",\n")))?;
         }
+        Ok(())
+    }
+
+    fn compare(device: &Device, folder: &Path) -> Result<()> {
+        let load = |name: &str| candle_core::safetensors::load(folder.join(name), device);
+        let network = |name: &str| -> Result<VarBuilder<'static>> {
+            Ok(VarBuilder::from_tensors(load(&format!("{name}.safetensors"))?, DType::F16, device))
+        };
+        let tensor = |case: &HashMap<String, Tensor>, name: &str| -> Result<Tensor> {
+            Ok(case.get(name).ok_or_else(|| format!("the case has no {name}"))?.clone())
+        };
+        let vae = AutoencoderKl::new(&AutoencoderKlConfig::default(), network("vae")?)?;
+        let case = load("vae_case.safetensors")?;
+        // Latents of a checkpoint are scaled, the case's are as the decoder takes them.
+        let latents = (tensor(&case, "latents")?.permute((0, 2, 3, 1))?.contiguous()? * 0.18215)?;
+        apart("decoded pictures", &vae.decode(&latents)?.permute((0, 3, 1, 2))?, &tensor(&case, "want")?)?;
+        drop(vae);
+        let unet = UnetMotion::new(&UnetMotionConfig::animatediff_v2(), network("unet")?)?;
+        let case = load("unet_case.safetensors")?;
+        let sample = tensor(&case, "sample")?.permute((0, 2, 3, 4, 1))?.contiguous()?;
+        let (clips, frames) = (sample.dim(0)?, sample.dim(1)?);
+        let text = tensor(&case, "text")?.reshape((clips, frames, 77, 768))?.narrow(1, 0, 1)?;
+        let text = text.squeeze(1)?.contiguous()?;
+        let out = unet.forward(&UnetMotionInput::new(&sample, &vec![801.0; clips], &text))?;
+        apart("predicted noise", &out.permute((0, 4, 1, 2, 3))?, &tensor(&case, "want")?)
+    }
+
+    /// Prints the distance of two results as decibels of a range of 2 and relative to the second.
+    fn apart(name: &str, got: &Tensor, want: &Tensor) -> Result<()> {
+        let mean = |x: &Tensor| -> Result<f64> { Ok(f64::from(x.sqr()?.mean_all()?.to_scalar::<f32>()?)) };
+        let want = want.to_dtype(DType::F32)?;
+        let (error, size) = (mean(&(got.to_dtype(DType::F32)? - &want)?)?, mean(&want)?);
+        let (decibels, relative) = (10.0 * (4.0 / error).log10(), (error / size).sqrt());
+        println!("{name}: {decibels:.1} dB of a range of 2, relative {relative:.2e}");
         Ok(())
     }
 

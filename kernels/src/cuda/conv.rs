@@ -1,70 +1,19 @@
 //! Convolution calls to CUDA kernels.
 
+pub(crate) mod linear;
+mod product;
+
 use std::sync::{Arc, OnceLock};
 
 use candle_core::cuda_backend::CudaDevice;
-use candle_core::cuda_backend::cudarc::driver::DeviceRepr;
 use candle_core::{DType, Tensor};
 
-use super::tensor_map::TensorMap;
-use super::{Output, address, card, device, element, function, launch};
+pub(crate) use self::product::Geometry;
+use self::product::{FLAT, GATED, Order, Params, at, count, four, product, ready, small};
+use super::{Output, address, device};
 use crate::error::{KernelError, Result};
 use crate::linear::finish;
-use crate::plan::conv::{ConvCall, ConvKernel, plan_cuda_conv};
 use crate::pointwise::Activation;
-use crate::used::note;
-
-/// `ConvParams` of `cuda/conv.cuh`, field by field.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, Default)]
-struct Params {
-    x: u64,
-    weight: u64,
-    bias: u64,
-    residual: u64,
-    out: u64,
-    partial: u64,
-    rows: i64,
-    height: i32,
-    width: i32,
-    channels: i32,
-    out_height: i32,
-    out_width: i32,
-    out_channels: i32,
-    columns: i32,
-    kernel: i32,
-    stride: i32,
-    padding: i32,
-    phases: i32,
-    chunks: i32,
-    row_tiles: i32,
-    column_tiles: i32,
-    splits: i32,
-    activation: i32,
-    slope: f32,
-}
-
-// SAFETY: plain numbers in C layout, the same as the kernels' parameter.
-unsafe impl DeviceRepr for Params {}
-
-/// `HopperConvParams` of `cuda/conv_hopper.cu`.
-#[repr(C, align(64))]
-struct HopperParams {
-    pixels: TensorMap,
-    weights: TensorMap,
-    params: Params,
-}
-
-// SAFETY: plain data in C layout, the same as the kernel's parameter.
-unsafe impl DeviceRepr for HopperParams {}
-
-/// The kernel, its stride and its padding: what a layer does to a picture.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Geometry {
-    pub(crate) kernel: usize,
-    pub(crate) stride: usize,
-    pub(crate) padding: usize,
-}
 
 /// How the terms of a product lie in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -201,7 +150,7 @@ impl Weights {
         params.bias = ba.as_ref().zip(self.bias.as_ref()).map_or(0, |(a, b)| at(a.0, b));
         match self.layout {
             Layout::Taps => {
-                self.product(&device, &x, &self.weight, self.geometry, params)?;
+                product(&device, &x, (&self.weight, Order::Units), self.geometry, params)?;
             }
             Layout::Patches => {
                 let depth = self.weight.dim(2)?;
@@ -210,16 +159,14 @@ impl Weights {
                 let gather = Params { out: patches.address, columns: count(depth)?, ..params };
                 small(&device, x.dtype(), "conv_patches", &x, gather, (rows * depth / 8) as u64)?;
                 let patches = patches.tensor(&[1, 1, rows, depth]);
-                let flat = Geometry { kernel: 1, stride: 1, padding: 0 };
-                self.product(&device, &patches, &self.weight, flat, params)?;
+                product(&device, &patches, (&self.weight, Order::Units), FLAT, params)?;
             }
             Layout::Collect => {
                 let columns = self.weight.dim(0)?;
                 let pixels = dims[0] * height * width;
                 let given = Output::new(&device, DType::F32, pixels * columns)?;
-                let flat = Geometry { kernel: 1, stride: 1, padding: 0 };
-                let product = Params { partial: given.address, out_channels: count(columns)?, ..params };
-                self.product(&device, &x, &self.weight, flat, product)?;
+                let sums = Params { partial: given.address, out_channels: count(columns)?, ..params };
+                product(&device, &x, (&self.weight, Order::Units), FLAT, sums)?;
                 let collect = Params { partial: given.address, columns: count(columns)?, ..params };
                 small(
                     &device,
@@ -251,7 +198,7 @@ impl Weights {
         }
         let weight = mixed(weight, inner)?.reshape((out, inner, 1, 1))?;
         let bias = bias.map(|b| Ok::<_, KernelError>(mixed(b, 1)?.reshape(out)?)).transpose()?;
-        Self::new(&weight, bias.as_ref(), Geometry { kernel: 1, stride: 1, padding: 0 })
+        Self::new(&weight, bias.as_ref(), FLAT)
     }
 
     /// Weight `[2 · half, in]`, values first, and bias of a layer made by [`Self::gated`].
@@ -280,12 +227,12 @@ impl Weights {
             return Ok(out.tensor(&dims));
         }
         let mut params = self.params(&x, [1, 1, rows, self.out], Activation::None, out.address)?;
-        params.activation = 4;
+        params.activation = GATED;
         let stream = device.cuda_stream();
         let bs = self.bias.as_ref().map(Tensor::storage_and_layout);
         let ba = bs.as_ref().map(|b| address(&b.0, &stream)).transpose()?;
         params.bias = ba.as_ref().zip(self.bias.as_ref()).map_or(0, |(a, b)| at(a.0, b));
-        self.product(&device, &x, &self.weight, self.geometry, params)?;
+        product(&device, &x, (&self.weight, Order::Units), self.geometry, params)?;
         drop(ba);
         Ok(out.tensor(&dims))
     }
@@ -313,7 +260,7 @@ impl Weights {
         let bs = self.bias.as_ref().map(Tensor::storage_and_layout);
         let ba = bs.as_ref().map(|b| address(&b.0, &stream)).transpose()?;
         params.bias = ba.as_ref().zip(self.bias.as_ref()).map_or(0, |(a, b)| at(a.0, b));
-        self.product(&device, &x, &weight, Geometry { kernel: 2, ..self.geometry }, params)?;
+        product(&device, &x, (&weight, Order::Units), Geometry { kernel: 2, ..self.geometry }, params)?;
         drop(ba);
         Ok(out.tensor(&dims))
     }
@@ -362,157 +309,6 @@ impl Weights {
             ..Params::default()
         })
     }
-
-    /// Queues the product of `x`'s neighbourhoods with `weight`. Where `params` names memory for partial
-    /// sums, the product is left there in f32, a row of all columns a pixel.
-    fn product(
-        &self,
-        device: &CudaDevice,
-        x: &Tensor,
-        weight: &Tensor,
-        geometry: Geometry,
-        params: Params,
-    ) -> Result<()> {
-        let dtype = x.dtype();
-        let Some(element) = element(dtype) else { return Ok(()) };
-        let [n, height, width, channels] = four(x)?;
-        let (weight_rows, taps, depth) = weight.dims3()?;
-        let mut p = Params {
-            height: count(height)?,
-            width: count(width)?,
-            channels: count(channels)?,
-            kernel: count(geometry.kernel)?,
-            stride: count(geometry.stride)?,
-            padding: count(geometry.padding)?,
-            ..params
-        };
-        let mut picture = [n, height, width, channels];
-        if geometry == (Geometry { kernel: 1, stride: 1, padding: 0 }) {
-            // Pixels are independent: one long line.
-            picture = [1, 1, n * height * width, channels];
-            (p.height, p.width) = (1, count(picture[2])?);
-            (p.out_height, p.out_width) = (1, p.width);
-            p.rows = i64::from(p.width);
-        }
-        let call = ConvCall {
-            rows: usize::try_from(p.rows).unwrap_or(0),
-            columns: weight_rows / p.phases.unsigned_abs() as usize,
-            channels,
-            taps,
-            phases: p.phases.unsigned_abs() as usize,
-            half: dtype != DType::F32,
-            // The engine's fields for corners, steps and offsets are narrow.
-            addressable: channels % 8 == 0
-                && geometry.kernel <= 64
-                && geometry.padding <= 64
-                && geometry.stride <= 8,
-        };
-        let mut plan = plan_cuda_conv(call, card(device)?);
-        if params.partial != 0 {
-            plan.splits = 1;
-        }
-        note("conv2d", plan.kernel.name(), None);
-        p.columns = count(call.columns)?;
-        p.chunks = count(plan.chunks)?;
-        p.row_tiles = count(call.rows.div_ceil(plan.tile_rows))?;
-        p.column_tiles = count(call.columns.div_ceil(plan.tile_columns))?;
-        p.splits = count(plan.splits)?;
-        let items = call.rows.div_ceil(plan.tile_rows)
-            * call.columns.div_ceil(plan.tile_columns)
-            * plan.splits
-            * call.phases;
-        count(items)?;
-        let blocks = plan.blocks.min(items as u64) as u32;
-        // Hopper's last pass knows whole groups of channels, bias and residual; the rest is a pass of its own.
-        let rare = plan.kernel == ConvKernel::Hopper && (p.activation != 0 || p.out_channels % 8 != 0);
-        let parts = if plan.splits > 1 || rare && params.partial == 0 {
-            let parts =
-                Output::new(device, DType::F32, plan.splits * call.rows * call.phases * call.columns)?;
-            p.partial = parts.address;
-            Some(parts)
-        } else {
-            None
-        };
-        let stream = device.cuda_stream();
-        let (xs, ws) = (x.storage_and_layout(), weight.storage_and_layout());
-        let (xa, wa) = (address(&xs.0, &stream)?, address(&ws.0, &stream)?);
-        (p.x, p.weight) = (at(xa.0, x), at(wa.0, weight));
-        let grid = (blocks, plan.threads, plan.shared_bytes);
-        let hopper = plan.kernel == ConvKernel::Hopper;
-        let source = if hopper { "conv_hopper" } else { "conv" };
-        let kernel = function(device, source, element, plan.function, plan.shared_bytes)?;
-        // SAFETY: addresses are those of live contiguous tensors whose guards are held past the calls and
-        // whose extents the parameters repeat; the output has room for every pixel.
-        unsafe {
-            if hopper {
-                let half = dtype == DType::F16;
-                let shape =
-                    (if call.phases == 4 { 3 } else { geometry.kernel }, geometry.stride, geometry.padding);
-                let parameters = HopperParams {
-                    pixels: TensorMap::pixels(p.x, half, picture, shape, plan.tile_rows as u32)?,
-                    weights: TensorMap::weights(
-                        p.weight,
-                        half,
-                        [weight_rows, taps, depth],
-                        plan.tile_columns as u32,
-                    )?,
-                    params: p,
-                };
-                launch(&stream, &kernel, grid, &parameters)?;
-            } else {
-                launch(&stream, &kernel, grid, &p)?;
-            }
-        }
-        if let Some(parts) = parts {
-            let values = call.rows * call.phases * call.columns / 8;
-            small(device, dtype, "conv_finish", x, p, values as u64)?;
-            drop(parts);
-        }
-        drop((xa, wa));
-        Ok(())
-    }
-}
-
-/// Queues one of the passes that go over `items` values or groups of them.
-fn small(
-    device: &CudaDevice,
-    dtype: DType,
-    name: &'static str,
-    x: &Tensor,
-    params: Params,
-    items: u64,
-) -> Result<()> {
-    let Some(element) = element(dtype) else { return Ok(()) };
-    let kernel = function(device, "conv", element, name, 0)?;
-    let stream = device.cuda_stream();
-    let xs = x.storage_and_layout();
-    let xa = address(&xs.0, &stream)?;
-    let most = 16 * card(device)?.multiprocessors.max(1) as u64;
-    let blocks = items.div_ceil(256).clamp(1, most) as u32;
-    // SAFETY: as in `product`; these kernels stay within the extents of their parameters.
-    unsafe { launch(&stream, &kernel, (blocks, 256, 0), &Params { x: at(xa.0, x), ..params }) }?;
-    drop(xa);
-    Ok(())
-}
-
-/// Contiguous and starting at a multiple of 16 bytes, as the kernels read memory.
-fn ready(x: &Tensor) -> Result<Tensor> {
-    let x = x.contiguous()?;
-    let aligned = x.layout().start_offset() * x.dtype().size_in_bytes() % 16 == 0;
-    Ok(if aligned { x } else { x.force_contiguous()? })
-}
-
-fn at(base: u64, x: &Tensor) -> u64 {
-    base + (x.layout().start_offset() * x.dtype().size_in_bytes()) as u64
-}
-
-fn four(x: &Tensor) -> Result<[usize; 4]> {
-    Ok(x.dims4()?.into())
-}
-
-fn count(what: usize) -> Result<i32> {
-    i32::try_from(what)
-        .map_err(|_| KernelError::shape("conv2d", "fewer than 2^31 pixels; split the batch", what))
 }
 
 /// Rows filled up to a multiple of 32 and put in the kernels' order.

@@ -1,5 +1,7 @@
 //! Normalisation calls to CUDA kernels.
 
+mod once;
+
 use candle_core::Tensor;
 use candle_core::cuda_backend::CudaDevice;
 use candle_core::cuda_backend::cudarc::driver::DeviceRepr;
@@ -122,18 +124,49 @@ pub(crate) fn group_norm(
     let aligned = [Some(&input), Some(&weight), Some(&bias)].into_iter().flatten().all(Held::aligned);
     let wide = aligned && channels % vector == 0;
     let step = if wide { vector } else { 1 };
-    let cut = Cut::new(samples, points, channels / step, card(device)?.multiprocessors);
+    let card = card(device)?;
     let out = Output::new(device, x.dtype(), samples * points * channels)?;
-    note("group_norm", "split", None);
+    let small = (wide && vector == 8 && card.capability == (9, 0))
+        .then(|| once::Fit::new(samples, points, channels, call.groups, card.multiprocessors))
+        .flatten();
+    note("group_norm", if small.is_some() { "once" } else { "split" }, None);
     profile::mark(|| format!("group_norm {samples}x{points}x{channels}"));
     if samples * points == 0 {
         return Ok(Some(out.tensor(x.dims())));
     }
-    let partial = Output::new(device, candle_core::DType::F32, 2 * samples * cut.chunks * call.groups)?;
+    let rows = call.added.map_or(Ok(1), |added| added.dim(0))?;
     let count = |what: usize| {
         i32::try_from(what).map_err(|_| KernelError::shape("group_norm", "extents below 2^31", what))
     };
-    let rows = call.added.map_or(Ok(1), |added| added.dim(0))?;
+    if let Some(fit) = small {
+        let params = once::OnceParams {
+            x: input.address()?,
+            out: out.address,
+            weight: weight.address()?,
+            bias: bias.address()?,
+            added: added.as_ref().map_or(Ok(0), Held::address)?,
+            scale: film.as_ref().map_or(Ok(0), |f| f.0.address())?,
+            shift: film.as_ref().map_or(Ok(0), |f| f.1.address())?,
+            points: count(points)?,
+            channels: count(channels)?,
+            width: count(channels / call.groups)?,
+            slabs: count(call.groups / fit.slab_groups)?,
+            slab_groups: count(fit.slab_groups)?,
+            added_samples: count(samples / rows.max(1))?,
+            activation: call.activation as i32,
+            eps: call.eps as f32,
+        };
+        let blocks = count(samples * (call.groups / fit.slab_groups) * fit.cluster)?.unsigned_abs();
+        let kernel = function(device, "group_once", element, fit.kernel(), fit.shared_bytes)?;
+        // SAFETY: the operands are held past the launch and contiguous, the caller checked the extents, and
+        // the output holds all of `x`; the grid is a multiple of the kernel's cluster.
+        unsafe {
+            launch(&device.cuda_stream(), &kernel, (blocks, once::THREADS, fit.shared_bytes), &params)?
+        };
+        return Ok(Some(out.tensor(x.dims())));
+    }
+    let cut = Cut::new(samples, points, channels / step, card.multiprocessors);
+    let partial = Output::new(device, candle_core::DType::F32, 2 * samples * cut.chunks * call.groups)?;
     let params = GroupParams {
         x: input.address()?,
         out: out.address,

@@ -1,11 +1,16 @@
 """The rows of `examples/cuda_denoiser.rs` in diffusers and PyTorch on the same card: random f16 weights.
 
-    python3 cuda_networks.py [--compile] [--json FILE]
+    python3 cuda_networks.py [--compile] [--json FILE] [--case FOLDER]
+
+`--case` leaves weights, inputs and f32 results of both networks in FOLDER, for `cuda_denoiser --case FOLDER`, and
+prints how far f16 is from them here.
 
 Needs torch and diffusers 0.42 (and transformers for the text encoder; left out where it is missing).
 """
 import argparse
+import copy
 import json
+import pathlib
 import statistics
 
 import torch
@@ -28,10 +33,31 @@ def milliseconds(run, runs=9):
     return statistics.median(times)
 
 
+def case(folder, name, network, run, inputs):
+    """Saves what the Rust side repeats; `run` maps a network and its inputs to a result."""
+    from safetensors.torch import save_file
+
+    with torch.inference_mode():
+        wide = copy.deepcopy(network).float()
+        want = run(wide, **{key: x.float() for key, x in inputs.items()})
+        got = run(network, **inputs).float()
+    folder = pathlib.Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    contiguous = {key: x.contiguous() for key, x in network.state_dict().items()}
+    save_file(contiguous, folder / f"{name}.safetensors")
+    save_file({**{key: x.contiguous() for key, x in inputs.items()}, "want": want.contiguous()},
+              folder / f"{name}_case.safetensors")
+    error = (got - want).square().mean()
+    print(f"{name}: f16 here against f32, {10 * torch.log10(4 / error):.1f} dB of a range of 2, "
+          f"relative {(error / want.square().mean()).sqrt():.2e}, root mean square {want.square().mean().sqrt():.3f}",
+          flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--json")
+    parser.add_argument("--case")
     args = parser.parse_args()
     torch.manual_seed(0)
     torch.backends.cudnn.benchmark = True
@@ -76,6 +102,16 @@ def main():
                             up_block_types=("UpDecoderBlock2D",) * 4, layers_per_block=2,
                             latent_channels=4).half().eval()
         latents, pictures = random(16, 4, 64, 64), random(16, 3, 512, 512)
+        if args.case:
+            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+            # Outputs of a picture's size.
+            size = vae.decode(latents[:1], return_dict=False)[0].float().square().mean().sqrt()
+            vae.decoder.conv_out.weight *= 0.5 / size
+            case(args.case, "vae", vae, lambda net, latents: net.decode(latents, return_dict=False)[0],
+                 {"latents": latents[:4]})
+            case(args.case, "unet", unet, lambda net, sample, text: net(sample, step, encoder_hidden_states=text,
+                                                                        return_dict=False)[0],
+                 {"sample": random(2, 4, 16, 64, 64), "text": random(2, 77, 768).repeat_interleave(16, 0)})
         row("decode 16 frames at once", lambda: vae.decode(latents, return_dict=False)[0], 3)
         row("encode 16 frames at once", lambda: vae.encode(pictures, return_dict=False)[0], 3)
     if args.json:

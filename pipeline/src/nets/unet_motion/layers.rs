@@ -2,7 +2,9 @@
 
 use candle_core::Tensor;
 use candle_nn::VarBuilder;
-use kinora_kernels::{Activation, AttentionSpec, Conv2d, GroupNorm, LayerNorm, Linear, attention, geglu};
+use kinora_kernels::{
+    Activation, AttentionSpec, Conv2d, GatedLinear, GroupNorm, LayerNorm, Linear, attention,
+};
 
 use super::error::Result;
 use super::regions::RegionWeights;
@@ -217,22 +219,24 @@ impl CrossAttention {
 /// The gated feed-forward `ff.net.{0.proj,2}`.
 #[derive(Debug, Clone)]
 pub(super) struct FeedForward {
-    proj: Linear,
+    proj: GatedLinear,
     out: Linear,
 }
 
 impl FeedForward {
     pub(super) fn new(vb: &VarBuilder, channels: usize, mult: usize) -> Result<Self> {
         let inner = mult * channels;
+        let proj = vb.pp("net.0.proj");
+        let bias = tensor(&proj, &[2 * inner], "bias")?;
         Ok(Self {
-            proj: linear(&vb.pp("net.0.proj"), channels, 2 * inner, true)?,
+            proj: GatedLinear::new(weight(&proj, channels, 2 * inner)?, Some(bias))?,
             out: linear(&vb.pp("net.2"), inner, channels, true)?,
         })
     }
 
     /// Of `x`, added to `residual` of the same shape.
     pub(super) fn forward(&self, x: &Tensor, residual: &Tensor) -> Result<Tensor> {
-        let gated = geglu(&self.proj.forward(x)?)?;
+        let gated = self.proj.forward(x)?;
         Ok(self.out.forward_fused(&gated, Activation::None, Some(residual))?)
     }
 }
