@@ -74,6 +74,12 @@ pub(crate) fn card(device: &CudaDevice) -> Result<Card> {
     Ok(card)
 }
 
+/// Second-level cache of a card, in bytes.
+pub(crate) fn cache_bytes(device: &CudaDevice) -> Result<u64> {
+    let attribute = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE;
+    Ok(device.cuda_stream().context().attribute(attribute).w()?.unsigned_abs().into())
+}
+
 /// The image of a source for a card: machine code of its family, else PTX.
 fn image(source: &str, element: &str, card: Card) -> Option<&'static Image> {
     let find =

@@ -24,7 +24,9 @@ mod plan;
 mod pointwise;
 mod used;
 
-pub use attention::{AttentionSpec, BlockList, Mask, Precision, attention, attention_with_lse};
+pub use attention::{
+    AttentionSpec, BlockList, Explained, Mask, Precision, attention, attention_with_lse, explain_attention,
+};
 pub use conv::{Conv2d, upsample_nearest2x};
 pub use cpu::{Isa, threads, with_isa, with_poisoned_outputs};
 #[cfg(feature = "cuda")]
@@ -39,6 +41,7 @@ pub use linear::Linear;
 pub use norm::{GroupNorm, LayerNorm};
 pub use plan::conv::{ConvCall, ConvKernel, ConvPlan, plan_cuda_conv};
 pub use plan::cuda::{Card, CudaCall, CudaPlan, MaskKind, plan_cuda_attention};
+pub use plan::io::{AttentionIo, IoCall, Regime, attention_io};
 pub use plan::{AttentionKernel, AttentionPlan, AttentionShape, Target, plan_attention};
 pub use pointwise::{Activation, geglu};
 pub use used::{KernelUse, observed, observed_so_far};

@@ -62,11 +62,6 @@ pub struct CudaPlan {
     pub threads: u32,
     /// Dynamic shared memory of a block, in bytes.
     pub shared_bytes: u32,
-    /// Predicted traffic from and to device memory, in bytes: each operand once, keys again where
-    /// they cannot stay in the second-level cache.
-    pub bytes: u128,
-    /// The least traffic any exact kernel needs.
-    pub floor_bytes: u128,
 }
 
 /// Head dimensions of the kernels that keep rows in registers.
@@ -97,27 +92,17 @@ struct HopperTile {
     queries: usize,
     keys: usize,
 }
-/// Second-level cache of the smallest card that matters, in bytes.
-const CACHE: u128 = 4 << 20;
 
 /// Picks the kernel, its tile and its grid.
 ///
 /// Keys that fit one tile are read once: up to 64 with few queries by the short-sequence kernel, up
 /// to 128 by the one that keeps them in shared memory. The rest runs tiled, on Hopper's own matrix
 /// instructions where the head dimension has a kernel. f32, odd dimensions and misaligned rows take
-/// the plain kernel. (FlashAttention's bound: traffic N² d² / M, so the tile of queries is as tall
-/// as registers allow.)
+/// the plain kernel. What a call moves is [`attention_io`](super::io::attention_io)'s to say: traffic is
+/// N² d² / M, so the tile of queries is as tall as registers allow.
 pub fn plan_cuda_attention(call: CudaCall, card: Card) -> CudaPlan {
     let AttentionShape { problems, queries, keys, dim } = call.shape;
-    let bytes_of =
-        |rows: usize| problems as u128 * rows as u128 * dim as u128 * if call.half { 2 } else { 4 };
-    let floor_bytes = 2 * bytes_of(queries) + 2 * bytes_of(keys);
-    let again = |query_tile: usize| {
-        let passes = queries.div_ceil(query_tile).max(1) as u128;
-        let head = 2 * bytes_of(keys) / problems.max(1) as u128;
-        if head > CACHE { (passes - 1) * 2 * bytes_of(keys) } else { 0 }
-    };
-    let plan = |kernel, dim, key_groups, tiles: usize, blocks: u64, threads, shared_bytes, again| CudaPlan {
+    let plan = |kernel, dim, key_groups, tiles: usize, blocks: u64, threads, shared_bytes| CudaPlan {
         kernel,
         dim,
         key_groups,
@@ -125,8 +110,6 @@ pub fn plan_cuda_attention(call: CudaCall, card: Card) -> CudaPlan {
         blocks,
         threads,
         shared_bytes,
-        bytes: floor_bytes + again,
-        floor_bytes,
     };
     let many = |tiles: usize| problems as u64 * tiles.max(1) as u64;
     let register_dim = REGISTER_DIMS.contains(&dim);
@@ -138,28 +121,19 @@ pub fn plan_cuda_attention(call: CudaCall, card: Card) -> CudaPlan {
     let hopper = hopper_tile(call, card);
     if !fast || call.mask == MaskKind::Blocks && !whole_blocks && hopper.is_none() {
         if dim > 256 {
-            return plan(
-                AttentionKernel::Composed,
-                dim,
-                0,
-                1,
-                0,
-                0,
-                0,
-                6 * problems as u128 * (queries * keys) as u128,
-            );
+            return plan(AttentionKernel::Composed, dim, 0, 1, 0, 0, 0);
         }
         let (query_tile, key_tile) = (32, 16);
         let tiles = queries.div_ceil(query_tile);
         let floats = (query_tile + 2 * key_tile) * (dim + 1) + query_tile * (key_tile + 1);
         let shared = 4 * floats as u32;
-        return plan(AttentionKernel::Exact, dim, 0, tiles, many(tiles), 256, shared, again(query_tile));
+        return plan(AttentionKernel::Exact, dim, 0, tiles, many(tiles), 256, shared);
     }
     if keys <= 64 && queries <= 64 && register_dim && !matches!(call.mask, MaskKind::Bias | MaskKind::Blocks)
     {
         let tiles = queries.div_ceil(16).max(1);
         let key_groups = keys.div_ceil(16).next_power_of_two().max(1);
-        return plan(AttentionKernel::Short, dim, key_groups, tiles, many(tiles).div_ceil(4), 128, 0, 0);
+        return plan(AttentionKernel::Short, dim, key_groups, tiles, many(tiles).div_ceil(4), 128, 0);
     }
     if keys <= 128 && register_dim && matches!(call.mask, MaskKind::None | MaskKind::Lengths) {
         let groups = [1, 2, 5, 8].into_iter().find(|groups| keys <= 16 * groups).unwrap_or(8);
@@ -169,7 +143,7 @@ pub fn plan_cuda_attention(call: CudaCall, card: Card) -> CudaPlan {
         let wanted = (4 * card.multiprocessors).div_ceil(problems.max(1)).min(strips.div_ceil(8));
         let tiles = full.max(wanted).max(1);
         let shared = (64 * groups * dim) as u32;
-        return plan(AttentionKernel::Cross, dim, groups, tiles, many(tiles), 256, shared, 0);
+        return plan(AttentionKernel::Cross, dim, groups, tiles, many(tiles), 256, shared);
     }
     if let Some(HopperTile { dim, queries: query_tile, keys: key_tile }) = hopper {
         let boxes = dim.div_ceil(64);
@@ -179,20 +153,11 @@ pub fn plan_cuda_attention(call: CudaCall, card: Card) -> CudaPlan {
         let tiles = queries.div_ceil(query_tile);
         // Persistent: a block a multiprocessor takes tiles in turn.
         let blocks = many(tiles).min(card.multiprocessors.max(1) as u64);
-        return plan(
-            AttentionKernel::Hopper,
-            dim,
-            key_tile / 16,
-            tiles,
-            blocks,
-            threads,
-            shared,
-            again(query_tile),
-        );
+        return plan(AttentionKernel::Hopper, dim, key_tile / 16, tiles, blocks, threads, shared);
     }
     let tiles = queries.div_ceil(16 * warps);
     let shared = ((16 * warps + 2 * 64) * 2 * (tiled + 8)) as u32;
-    plan(AttentionKernel::Flash, tiled, 0, tiles, many(tiles), 32 * warps as u32, shared, again(16 * warps))
+    plan(AttentionKernel::Flash, tiled, 0, tiles, many(tiles), 32 * warps as u32, shared)
 }
 
 /// The Hopper kernel's tile when it takes the call; smaller head dimensions are filled up with zeros.
@@ -236,7 +201,6 @@ mod tests {
             let p = plan_cuda_attention(call(200_000 * 8, frames, frames, 40), H100);
             assert_eq!((p.kernel, p.key_groups), (AttentionKernel::Short, groups));
             assert_eq!(p.blocks, 200_000 * 8 * frames.div_ceil(16) as u64 / 4);
-            assert_eq!(p.bytes, p.floor_bytes);
         }
     }
 
@@ -303,13 +267,5 @@ mod tests {
         assert_eq!(listed([128, 64], ADA), AttentionKernel::Flash);
         assert_eq!(listed([128, 100], ADA), AttentionKernel::Exact);
         assert_eq!(listed([64, 64], H100), AttentionKernel::Exact);
-    }
-
-    #[test]
-    fn keys_beyond_the_cache_are_counted_again() {
-        let small = plan_cuda_attention(call(8, 4096, 4096, 40), ADA);
-        assert_eq!(small.bytes, small.floor_bytes);
-        let large = plan_cuda_attention(call(8, 65_536, 65_536, 128), ADA);
-        assert!(large.bytes > 100 * large.floor_bytes);
     }
 }
