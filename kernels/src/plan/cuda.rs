@@ -70,20 +70,20 @@ const REGISTER_DIMS: [usize; 7] = [32, 40, 64, 80, 96, 128, 160];
 const TILED_DIMS: [usize; 9] = [32, 48, 64, 80, 96, 128, 160, 192, 256];
 /// Tiles of the Hopper kernel, as `cuda/hopper.cu` instantiates it.
 const HOPPER_TILES: [HopperTile; 6] = [
-    HopperTile { dim: 40, queries: 192, keys: 128 },
-    HopperTile { dim: 64, queries: 192, keys: 128 },
-    HopperTile { dim: 72, queries: 192, keys: 128 },
-    HopperTile { dim: 80, queries: 192, keys: 112 },
-    HopperTile { dim: 128, queries: 128, keys: 128 },
-    HopperTile { dim: 160, queries: 128, keys: 96 },
+    HopperTile { dim: 40, queries: 192, keys: 128, stages: [2, 2] },
+    HopperTile { dim: 64, queries: 192, keys: 128, stages: [2, 2] },
+    HopperTile { dim: 72, queries: 192, keys: 128, stages: [1, 2] },
+    HopperTile { dim: 80, queries: 192, keys: 112, stages: [2, 2] },
+    HopperTile { dim: 128, queries: 128, keys: 128, stages: [2, 3] },
+    HopperTile { dim: 160, queries: 128, keys: 96, stages: [1, 2] },
 ];
 /// Its tiles for lists of blocks.
 const HOPPER_BLOCK_TILES: [HopperTile; 5] = [
-    HopperTile { dim: 40, queries: 128, keys: 128 },
-    HopperTile { dim: 64, queries: 128, keys: 128 },
-    HopperTile { dim: 80, queries: 128, keys: 128 },
-    HopperTile { dim: 128, queries: 128, keys: 128 },
-    HopperTile { dim: 160, queries: 128, keys: 96 },
+    HopperTile { dim: 40, queries: 128, keys: 128, stages: [2, 3] },
+    HopperTile { dim: 64, queries: 128, keys: 128, stages: [2, 3] },
+    HopperTile { dim: 80, queries: 128, keys: 128, stages: [2, 3] },
+    HopperTile { dim: 128, queries: 128, keys: 128, stages: [2, 3] },
+    HopperTile { dim: 160, queries: 128, keys: 96, stages: [1, 2] },
 ];
 
 #[derive(Debug, Clone, Copy)]
@@ -91,6 +91,8 @@ struct HopperTile {
     dim: usize,
     queries: usize,
     keys: usize,
+    /// Tiles of queries and of keys held at once; values have two.
+    stages: [usize; 2],
 }
 
 /// Picks the kernel, its tile and its grid.
@@ -145,10 +147,11 @@ pub fn plan_cuda_attention(call: CudaCall, card: Card) -> CudaPlan {
         let shared = (64 * groups * dim) as u32;
         return plan(AttentionKernel::Cross, dim, groups, tiles, many(tiles), 256, shared);
     }
-    if let Some(HopperTile { dim, queries: query_tile, keys: key_tile }) = hopper {
+    if let Some(HopperTile { dim, queries: query_tile, keys: key_tile, stages }) = hopper {
         let boxes = dim.div_ceil(64);
-        // Queries once, keys and values two deep, barriers, room to align.
-        let shared = (boxes * 128 * (query_tile + 4 * key_tile) + 128 + 1024) as u32;
+        // Tiles, barriers, room to align.
+        let rows = stages[0] * query_tile + (stages[1] + 2) * key_tile;
+        let shared = (boxes * 128 * rows + 128 + 1024) as u32;
         let threads = 2 * query_tile as u32 + 128;
         let tiles = queries.div_ceil(query_tile);
         // Persistent: a block a multiprocessor takes tiles in turn.
