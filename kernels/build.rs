@@ -17,6 +17,7 @@ const SOURCES: &[(&str, &[&str], bool)] = &[
     ("flash", &["f16", "bf16"], false),
     ("exact", &["f32", "f16", "bf16"], false),
     ("hopper", &["f16", "bf16"], true),
+    ("merge", &["f32", "f16", "bf16"], false),
     ("conv", &["f32", "f16", "bf16"], false),
     ("conv_hopper", &["f16", "bf16"], true),
     ("norm", &["f32", "f16", "bf16"], false),

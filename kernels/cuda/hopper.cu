@@ -90,23 +90,10 @@ __device__ __forceinline__ Work work_of(const AttentionParams &p, unsigned item,
   return w;
 }
 
-// Keys from..end of the n-th tile.
+// Keys from..end of a tile; in a list counted from its block's first key.
 struct Span {
   int from, end;
 };
-
-// `block` is the one listed for the tile, where there is a list.
-template <int KEY_TILE, bool BLOCKS>
-__device__ __forceinline__ Span span_of(const AttentionParams &p, int n, int block) {
-  if constexpr (!BLOCKS) return {n * KEY_TILE, p.keys};
-  const int each = (p.block_k + KEY_TILE - 1) / KEY_TILE, from = block * p.block_k;
-  return {from + n % each * KEY_TILE, min(from + p.block_k, p.keys)};
-}
-template <int KEY_TILE, bool BLOCKS>
-__device__ __forceinline__ int block_of(const AttentionParams &p, Listed listed, int n) {
-  if constexpr (!BLOCKS) return 0;
-  return p.block_index[listed.from + n / ((p.block_k + KEY_TILE - 1) / KEY_TILE)];
-}
 
 // Lane t of a quad holds columns 2t of four blocks of 8; afterwards it holds block t whole.
 __device__ __forceinline__ void quad_transpose(uint32_t (&x)[4], int t) {
@@ -142,6 +129,7 @@ __device__ __forceinline__ void hopper_body(const HopperParams &args) {
                  k_empty = k_full + 8 * K_STAGES, v_full = k_empty + 8 * K_STAGES, v_empty = v_full + 8 * V_STAGES;
   const int group = __shfl_sync(~0u, threadIdx.x / 128, 0);
   const unsigned items = static_cast<unsigned>(p.batch * p.inner) * p.heads * p.tiles;
+  const int each = BLOCKS ? (p.block_k + KEY_TILE - 1) / KEY_TILE : 1;  // tiles of a listed block
   if (threadIdx.x == 0) {
     for (int s = 0; s < Q_STAGES; ++s) barrier_init(q_full + 8 * s, 1), barrier_init(q_empty + 8 * s, 4 * GROUPS);
     for (int s = 0; s < K_STAGES; ++s) barrier_init(k_full + 8 * s, 1), barrier_init(k_empty + 8 * s, 4 * GROUPS);
@@ -160,7 +148,7 @@ __device__ __forceinline__ void hopper_body(const HopperParams &args) {
     for (unsigned item = blockIdx.x; item < items; item += gridDim.x) {
       Work w = work_of<QUERY_TILE, KEY_TILE>(p, item, items);
       const Listed listed = listed_of<BLOCKS>(p, w);
-      if (BLOCKS) w.count = (listed.end - listed.from) * ((p.block_k + KEY_TILE - 1) / KEY_TILE);
+      if (BLOCKS) w.count = (listed.end - listed.from) * each;
       if (BLOCKS && w.count == 0) continue;
       const int kv_head = w.at.head / p.group;
       barrier_wait(q_empty + 8 * qs, q_parity);
@@ -170,19 +158,24 @@ __device__ __forceinline__ void hopper_body(const HopperParams &args) {
                  w.first + i / BOXES * 64, w.at.head, w.at.inner, w.at.batch);
       }
       if (++qs == Q_STAGES) qs = 0, q_parity ^= 1;
+      int entry = listed.end - 1, block = BLOCKS ? p.block_index[entry] : 0, part = each - 1;
       for (int n = w.count - 1; n >= 0; --n) {
-        const Span span = span_of<KEY_TILE, BLOCKS>(p, n, block_of<KEY_TILE, BLOCKS>(p, listed, n));
+        const int from = BLOCKS ? block * p.block_k + part * KEY_TILE : n * KEY_TILE;
+        if (BLOCKS && --part < 0) {
+          part = each - 1;
+          if (n > 0) block = p.block_index[--entry];
+        }
         barrier_wait(k_empty + 8 * ks, k_parity);
         barrier_expect(k_full + 8 * ks, TILE_BYTES);
         for (int b = 0; b < BOXES; ++b) {
-          copy_box(keys_at + ks * TILE_BYTES + b * KV_BOX, &args.k, k_full + 8 * ks, 64 * b, span.from, kv_head,
+          copy_box(keys_at + ks * TILE_BYTES + b * KV_BOX, &args.k, k_full + 8 * ks, 64 * b, from, kv_head,
                    w.at.inner, w.at.batch);
         }
         if (++ks == K_STAGES) ks = 0, k_parity ^= 1;
         barrier_wait(v_empty + 8 * vs, v_parity);
         barrier_expect(v_full + 8 * vs, TILE_BYTES);
         for (int b = 0; b < BOXES; ++b) {
-          copy_box(values_at + vs * TILE_BYTES + b * KV_BOX, &args.v, v_full + 8 * vs, 64 * b, span.from, kv_head,
+          copy_box(values_at + vs * TILE_BYTES + b * KV_BOX, &args.v, v_full + 8 * vs, 64 * b, from, kv_head,
                    w.at.inner, w.at.batch);
         }
         if (++vs == V_STAGES) vs = 0, v_parity ^= 1;
@@ -207,7 +200,7 @@ __device__ __forceinline__ void hopper_body(const HopperParams &args) {
     for (unsigned item = blockIdx.x; item < items; item += gridDim.x) {
       Work w = work_of<QUERY_TILE, KEY_TILE>(p, item, items);
       const Listed coming = list_of(item + gridDim.x);
-      if (BLOCKS) w.count = (listed.end - listed.from) * ((p.block_k + KEY_TILE - 1) / KEY_TILE);
+      if (BLOCKS) w.count = (listed.end - listed.from) * each;
       const int query = w.first + 64 * group + 16 * warp + g;
       float s[KEY_TILE / 2], acc[D / 2];
       uint32_t weights[PAIRS][4];
@@ -363,7 +356,13 @@ __device__ __forceinline__ void hopper_body(const HopperParams &args) {
       };
 
       barrier_wait(q_full + 8 * qs, q_parity);
-      Span span = span_of<KEY_TILE, BLOCKS>(p, w.count - 1, block);
+      // Only the last block of an ascending list can reach beyond the keys, and it comes first.
+      int part = each - 1, end = BLOCKS ? min(p.block_k, p.keys - block * p.block_k) : p.keys;
+      const auto span_of = [&](int n) {
+        const Span span = {(BLOCKS ? part : n) * KEY_TILE, end};
+        if (BLOCKS && --part < 0) part = each - 1, end = p.block_k;
+        return span;
+      };
       // The stage whose scores are in `s`.
       int held = ks;
       const auto take = [&] {
@@ -381,14 +380,12 @@ __device__ __forceinline__ void hopper_body(const HopperParams &args) {
       settle(s);
       take();
       if (!FREE) give_keys();
-      soften(span, held, true);
+      soften(span_of(w.count - 1), held, true);
       if (FREE) give_keys();
       keep();
 #pragma unroll
       for (int i = 0; i < D / 2; ++i) acc[i] = 0.f;
       for (int n = w.count - 2; n >= 0; --n) {
-        // Read well before the scores that need it.
-        span = span_of<KEY_TILE, BLOCKS>(p, n, block_of<KEY_TILE, BLOCKS>(p, listed, n));
         barrier_wait(k_full + 8 * ks, k_parity);
         turn_wait(group);
         scores(ks);
@@ -399,7 +396,7 @@ __device__ __forceinline__ void hopper_body(const HopperParams &args) {
         settle(s);
         take();
         if (!FREE) give_keys();
-        soften(span, held, false);
+        soften(span_of(n), held, false);
         if (FREE) give_keys();
         wgmma_wait<0>();
         settle(acc);

@@ -9,6 +9,7 @@ pub(crate) mod graph;
 pub(crate) mod norm;
 pub(crate) mod pointwise;
 pub(crate) mod profile;
+pub(crate) mod streamed;
 mod tensor_map;
 
 use std::collections::HashMap;

@@ -34,6 +34,8 @@ pub use cuda::graph::Recorded;
 #[cfg(feature = "cuda")]
 pub use cuda::profile::{ProfileRow, profiled};
 #[cfg(feature = "cuda")]
+pub use cuda::streamed::{HostKeys, attention_streamed};
+#[cfg(feature = "cuda")]
 pub use cuda::{open as open_cuda, peak_memory};
 pub use error::{KernelError, Result};
 pub use gated::GatedLinear;
@@ -42,6 +44,7 @@ pub use norm::{GroupNorm, LayerNorm};
 pub use plan::conv::{ConvCall, ConvKernel, ConvPlan, plan_cuda_conv};
 pub use plan::cuda::{Card, CudaCall, CudaPlan, MaskKind, plan_cuda_attention};
 pub use plan::io::{AttentionIo, IoCall, Regime, attention_io};
+pub use plan::stream::{StreamPlan, plan_streaming};
 pub use plan::{AttentionKernel, AttentionPlan, AttentionShape, Target, plan_attention};
 pub use pointwise::{Activation, geglu};
 pub use used::{KernelUse, observed, observed_so_far};

@@ -3,6 +3,7 @@
 pub(crate) mod conv;
 pub(crate) mod cuda;
 pub(crate) mod io;
+pub(crate) mod stream;
 
 use crate::cpu::Isa;
 
