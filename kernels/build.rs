@@ -1,8 +1,9 @@
 //! Compiles the kernels of `cuda/` with nvcc when the `cuda` feature is on; does nothing otherwise.
 //!
 //! Every source is compiled per element type and architecture and embedded: machine code for
-//! Ampere/Ada (`80`) and Hopper (`90a`), and PTX (`ptx80`) that the driver compiles for newer cards.
-//! `KINORA_CUDA_ARCHS=90a` builds a subset. nvcc is `$NVCC`, or `bin/nvcc` under `$CUDA_HOME` or
+//! Ampere/Ada (`80`) and Hopper (`90a`), and PTX (`ptx80`) that the driver compiles for newer cards;
+//! attention also for Turing (`ptx75`) and, with nvcc 12, Volta (`ptx70`). `KINORA_CUDA_ARCHS=90a` builds a
+//! subset, `80,90a,ptx80,ptx75,ptx70` all. nvcc is `$NVCC`, or `bin/nvcc` under `$CUDA_HOME` or
 //! `$CUDA_PATH`, or on PATH; `scripts/cuda-toolchain.sh` installs one.
 
 use std::fmt::Write as _;
@@ -35,11 +36,11 @@ fn main() -> Result<(), String> {
     println!("cargo:rerun-if-changed=cuda");
     let out = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
     let nvcc = nvcc()?;
-    let archs = std::env::var("KINORA_CUDA_ARCHS").unwrap_or_else(|_| "80,90a,ptx80".into());
+    let archs = std::env::var("KINORA_CUDA_ARCHS").unwrap_or_else(|_| "80,90a,ptx80,ptx75".into());
     let mut jobs = Vec::new();
     for (source, elements, hopper) in SOURCES {
         for element in *elements {
-            for arch in archs.split(',').filter(|arch| !*hopper || *arch == "90a") {
+            for arch in archs.split(',').filter(|arch| exists(source, element, *hopper, arch)) {
                 jobs.push((*source, *element, arch.to_owned()));
             }
         }
@@ -73,6 +74,19 @@ fn main() -> Result<(), String> {
     }
     table.push_str("];\n");
     std::fs::write(out.join("images.rs"), table).map_err(|error| error.to_string())
+}
+
+/// Whether a source can be compiled for an architecture: old cards have attention only, Turing's matrix
+/// instructions take f16, Volta runs plain arithmetic.
+fn exists(source: &str, element: &str, hopper: bool, arch: &str) -> bool {
+    let plain = matches!(source, "exact" | "merge");
+    match arch {
+        "90a" => true,
+        _ if hopper => false,
+        "ptx70" => plain,
+        "ptx75" => plain || matches!(source, "short" | "cross" | "flash") && element == "f16",
+        _ => true,
+    }
 }
 
 fn nvcc() -> Result<PathBuf, String> {

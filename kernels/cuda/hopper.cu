@@ -190,199 +190,215 @@ __device__ __forceinline__ void hopper_body(const HopperParams &args) {
     uint32_t q_parity = 0, k_parity = 0, v_parity = 0;
     const float scale = p.scale_log2;
     if (group == GROUPS - 1) turn_pass(0);
+    const auto out_at = [&](unsigned problem) {
+      const Place at = place_of(p, problem);
+      return static_cast<T *>(p.out) + offset_of(p.out_stride, at, at.head);
+    };
     // An item's list and the block of its first tile are read during the item before: two reads in a row.
     const auto list_of = [&](unsigned item) {
       return listed_of<BLOCKS>(p, work_of<QUERY_TILE, KEY_TILE>(p, min(item, items - 1), items));
     };
     const auto first_block = [&](Listed l) { return BLOCKS && l.from < l.end ? p.block_index[l.end - 1] : 0; };
-    Listed listed = list_of(blockIdx.x);
-    int block = first_block(listed);
-    for (unsigned item = blockIdx.x; item < items; item += gridDim.x) {
-      Work w = work_of<QUERY_TILE, KEY_TILE>(p, item, items);
-      const Listed coming = list_of(item + gridDim.x);
-      if (BLOCKS) w.count = (listed.end - listed.from) * each;
-      const int query = w.first + 64 * group + 16 * warp + g;
-      float s[KEY_TILE / 2], acc[D / 2];
-      uint32_t weights[PAIRS][4];
-      // References of the exponentials, in units of log2; -inf before the first visible key.
-      float base0 = -INFINITY, base8 = -INFINITY, sum0 = 0.f, sum8 = 0.f, shrink0 = 1.f, shrink8 = 1.f;
-      bool moved = true, unseen = true;
-      const auto go_on = [&] {
-        listed = coming, block = first_block(coming);
-      };
+    unsigned item = blockIdx.x;
+    Listed listed = list_of(item), coming = listed;
+    int block = first_block(listed), part = 0, end = 0;
+    Work w;
+    int query;
+    float s[KEY_TILE / 2], acc[D / 2];
+    uint32_t weights[PAIRS][4];
+    // References of the exponentials, in units of log2; -inf before the first visible key.
+    float base0, base8, sum0, sum8, shrink0 = 1.f, shrink8 = 1.f;
+    bool moved, unseen;
 
-      T *out = static_cast<T *>(p.out) + offset_of(p.out_stride, w.at, w.at.head);
-      const auto store = [&](int row, int e, float f) {
-        char *to = reinterpret_cast<char *>(out + row * p.out_stride[3]);
-        const bool there = row < p.queries;
-#pragma unroll
-        for (int i = 0; i + 4 <= D / 8; i += 4) {
-          uint32_t x[4];
-#pragma unroll
-          for (int j = 0; j < 4; ++j) x[j] = pack<T>(acc[4 * (i + j) + e] * f, acc[4 * (i + j) + e + 1] * f);
-          quad_transpose(x, t);
-          if (there && 8 * (i + t) < p.dim) *reinterpret_cast<uint4 *>(to + 16 * (i + t)) = make_uint4(x[0], x[1], x[2], x[3]);
+    // The next item that has keys becomes `w`; those without get their zeros. False when there is none.
+    const auto open = [&] {
+      for (; item < items; item += gridDim.x, listed = coming, block = first_block(coming)) {
+        w = work_of<QUERY_TILE, KEY_TILE>(p, item, items);
+        coming = list_of(item + gridDim.x);
+        if (BLOCKS) w.count = (listed.end - listed.from) * each;
+        query = w.first + 64 * group + 16 * warp + g;
+        if constexpr (BLOCKS) {
+          if (w.count == 0) {
+            for (int row = query; row <= query + 8 && row < p.queries; row += 8) {
+              uint32_t *to = reinterpret_cast<uint32_t *>(out_at(w.problem) + row * p.out_stride[3]);
+              for (int i = t; i < p.dim / 2; i += 4) to[i] = 0;
+              if (p.lse && t == 0) p.lse[static_cast<long long>(w.problem) * p.queries + row] = -INFINITY;
+            }
+            continue;
+          }
         }
-#pragma unroll
-        for (int i = D / 32 * 4; i < D / 8; ++i) {
-          if (there && 8 * i < p.dim) reinterpret_cast<uint32_t *>(to)[4 * i + t] = pack<T>(acc[4 * i + e] * f, acc[4 * i + e + 1] * f);
-        }
-      };
-      const auto finish = [&](float f0, float f8) {
-        store(query, 0, f0), store(query + 8, 2, f8);
-        if (p.lse && t == 0) {
-          float *lse = p.lse + static_cast<long long>(w.problem) * p.queries;
-          if (query < p.queries) lse[query] = log_sum(base0, sum0);
-          if (query + 8 < p.queries) lse[query + 8] = log_sum(base8, sum8);
-        }
-      };
-      if (BLOCKS && w.count == 0) {
-#pragma unroll
-        for (int i = 0; i < D / 2; ++i) acc[i] = 0.f;
-        finish(0.f, 0.f);
-        go_on();
-        continue;
+        break;
       }
+      // Only the last block of an ascending list can reach beyond the keys, and it comes first.
+      part = each - 1, end = BLOCKS ? min(p.block_k, p.keys - block * p.block_k) : p.keys;
+      base0 = base8 = -INFINITY, sum0 = sum8 = 0.f, unseen = true;
+      return item < items;
+    };
+    const auto span_of = [&](int n) {
+      const Span span = {(BLOCKS ? part : n) * KEY_TILE, end};
+      if (BLOCKS && --part < 0) part = each - 1, end = p.block_k;
+      return span;
+    };
+    // `acc` times f, as rows of the item that ended.
+    const auto store = [&](T *out, int row, int e, float f) {
+      char *to = reinterpret_cast<char *>(out + row * p.out_stride[3]);
+      const bool there = row < p.queries;
+#pragma unroll
+      for (int i = 0; i + 4 <= D / 8; i += 4) {
+        uint32_t x[4];
+#pragma unroll
+        for (int j = 0; j < 4; ++j) x[j] = pack<T>(acc[4 * (i + j) + e] * f, acc[4 * (i + j) + e + 1] * f);
+        quad_transpose(x, t);
+        if (there && 8 * (i + t) < p.dim) *reinterpret_cast<uint4 *>(to + 16 * (i + t)) = make_uint4(x[0], x[1], x[2], x[3]);
+      }
+#pragma unroll
+      for (int i = D / 32 * 4; i < D / 8; ++i) {
+        if (there && 8 * i < p.dim) reinterpret_cast<uint32_t *>(to)[4 * i + t] = pack<T>(acc[4 * i + e] * f, acc[4 * i + e + 1] * f);
+      }
+    };
 
-      const auto scores = [&](int stage) {
-        const uint64_t a0 = matrix_at(queries_at + qs * Q_BYTES + group * BOXES * Q_BOX, 16);
-        const uint64_t b0 = matrix_at(keys_at + stage * TILE_BYTES, 16);
-        wgmma_fence();
+    const auto scores = [&](int stage) {
+      const uint64_t a0 = matrix_at(queries_at + qs * Q_BYTES + group * BOXES * Q_BOX, 16);
+      const uint64_t b0 = matrix_at(keys_at + stage * TILE_BYTES, 16);
+      wgmma_fence();
+#pragma unroll
+      for (int i = 0; i < STEPS; ++i) {
+        const uint64_t b = b0 + (i / PER_BOX * KV_BOX + i % PER_BOX * 32) / 16;
+        wgmma_scores<T>(s, a0 + (i / PER_BOX * Q_BOX + i % PER_BOX * 32) / 16, b, i > 0);
+      }
+      wgmma_commit();
+    };
+    const auto products = [&](int stage) {
+      const uint64_t b0 = matrix_at(values_at + stage * TILE_BYTES, KV_BOX);
+      wgmma_fence();
+#pragma unroll
+      for (int i = 0; i < PAIRS; ++i) wgmma_values<T>(acc, weights[i], b0 + i * 16 * ROW / 16, 1);
+      wgmma_commit();
+    };
+    // The same scores by this warp alone.
+    const auto scores_again = [&](int stage) {
+      const uint32_t from = queries_at + qs * Q_BYTES + group * BOXES * Q_BOX + (16 * warp + lane % 16) * ROW;
+      const uint32_t keys = keys_at + stage * TILE_BYTES + (lane % 8 + lane / 16 * 8) * ROW;
+#pragma unroll
+      for (int j = 0; j < PAIRS; ++j) {
+        float c0[4] = {}, c8[4] = {};
 #pragma unroll
         for (int i = 0; i < STEPS; ++i) {
-          const uint64_t b = b0 + (i / PER_BOX * KV_BOX + i % PER_BOX * 32) / 16;
-          wgmma_scores<T>(s, a0 + (i / PER_BOX * Q_BOX + i % PER_BOX * 32) / 16, b, i > 0);
+          uint32_t a[4], b[4];
+          load4(a, from + i / PER_BOX * Q_BOX + ((i % PER_BOX * 2 + lane / 16) ^ lane % 8) * 16);
+          load4(b, keys + 16 * j * ROW + i / PER_BOX * KV_BOX + ((i % PER_BOX * 2 + lane / 8 % 2) ^ lane % 8) * 16);
+          mma16<T>(c0, a[0], a[1], a[2], a[3], b[0], b[1]), mma16<T>(c8, a[0], a[1], a[2], a[3], b[2], b[3]);
         }
-        wgmma_commit();
-      };
-      const auto products = [&](int stage, bool more) {
-        const uint64_t b0 = matrix_at(values_at + stage * TILE_BYTES, KV_BOX);
-        wgmma_fence();
 #pragma unroll
-        for (int i = 0; i < PAIRS; ++i) wgmma_values<T>(acc, weights[i], b0 + i * 16 * ROW / 16, more || i > 0);
-        wgmma_commit();
-      };
-      // The same scores by this warp alone.
-      const auto scores_again = [&](int stage) {
-        const uint32_t from = queries_at + qs * Q_BYTES + group * BOXES * Q_BOX + (16 * warp + lane % 16) * ROW;
-        const uint32_t keys = keys_at + stage * TILE_BYTES + (lane % 8 + lane / 16 * 8) * ROW;
-#pragma unroll
-        for (int j = 0; j < PAIRS; ++j) {
-          float c0[4] = {}, c8[4] = {};
-#pragma unroll
-          for (int i = 0; i < STEPS; ++i) {
-            uint32_t a[4], b[4];
-            load4(a, from + i / PER_BOX * Q_BOX + ((i % PER_BOX * 2 + lane / 16) ^ lane % 8) * 16);
-            load4(b, keys + 16 * j * ROW + i / PER_BOX * KV_BOX + ((i % PER_BOX * 2 + lane / 8 % 2) ^ lane % 8) * 16);
-            mma16<T>(c0, a[0], a[1], a[2], a[3], b[0], b[1]), mma16<T>(c8, a[0], a[1], a[2], a[3], b[2], b[3]);
-          }
-#pragma unroll
-          for (int e = 0; e < 4; ++e) s[8 * j + e] = c0[e], s[8 * j + 4 + e] = c8[e];
-        }
-      };
-      const auto hide = [&](Span span) {
-        const bool causal = !BLOCKS && p.mask == MASK_CAUSAL;
-        const int place = p.keys - p.queries;
-        if (span.from + KEY_TILE > (causal ? w.first + 64 * group + place : span.end)) {
-          const int before = span.from + 2 * t, end = span.end - 1;
-          const int last = (causal ? min(query + place, end) : end) - before;
-          const int last8 = (causal ? min(query + 8 + place, end) : end) - before;
-#pragma unroll
-          for (int j = 0; j < KEY_TILE / 8; ++j) {
-            if (8 * j > last) s[4 * j] = -INFINITY;
-            if (8 * j + 1 > last) s[4 * j + 1] = -INFINITY;
-            if (8 * j > last8) s[4 * j + 2] = -INFINITY;
-            if (8 * j + 1 > last8) s[4 * j + 3] = -INFINITY;
-          }
-        }
-      };
-      // Moves the references to the running maximum, unless they may stay.
-      const auto lift = [&](bool may_stay) {
-        float new0 = max_nan(s[0], s[1]), new8 = max_nan(s[2], s[3]);
-#pragma unroll
-        for (int j = 1; j < KEY_TILE / 8; ++j) {
-          new0 = max_nan(new0, max_nan(s[4 * j], s[4 * j + 1]));
-          new8 = max_nan(new8, max_nan(s[4 * j + 2], s[4 * j + 3]));
-        }
-        new0 = max_nan(row_max(new0) * scale, base0), new8 = max_nan(row_max(new8) * scale, base8);
-        // Not less, so that NaN moves the reference.
-        moved = !may_stay || __any_sync(~0u, !(new0 - base0 <= 8.f) || !(new8 - base8 <= 8.f));
-        if (moved) {
-          shrink0 = new0 == -INFINITY ? 1.f : exp2_fast(base0 - new0);
-          shrink8 = new8 == -INFINITY ? 1.f : exp2_fast(base8 - new8);
-          base0 = new0, base8 = new8;
-          sum0 *= shrink0, sum8 *= shrink8;
-          if (FREE) unseen = __any_sync(~0u, base0 == -INFINITY || base8 == -INFINITY);
-        }
-      };
-      // Scores to weights; tells their sums.
-      const auto weigh = [&](float (&sums)[2]) {
-        const float minus0 = base0 == -INFINITY ? 0.f : -base0, minus8 = base8 == -INFINITY ? 0.f : -base8;
+        for (int e = 0; e < 4; ++e) s[8 * j + e] = c0[e], s[8 * j + 4 + e] = c8[e];
+      }
+    };
+    const auto hide = [&](Span span) {
+      const bool causal = !BLOCKS && p.mask == MASK_CAUSAL;
+      const int place = p.keys - p.queries;
+      if (span.from + KEY_TILE > (causal ? w.first + 64 * group + place : span.end)) {
+        const int before = span.from + 2 * t, end = span.end - 1;
+        const int last = (causal ? min(query + place, end) : end) - before;
+        const int last8 = (causal ? min(query + 8 + place, end) : end) - before;
 #pragma unroll
         for (int j = 0; j < KEY_TILE / 8; ++j) {
-#pragma unroll
-          for (int e = 0; e < 4; ++e) s[4 * j + e] = exp2_fast(fmaf(s[4 * j + e], scale, e < 2 ? minus0 : minus8));
+          if (8 * j > last) s[4 * j] = -INFINITY;
+          if (8 * j + 1 > last) s[4 * j + 1] = -INFINITY;
+          if (8 * j > last8) s[4 * j + 2] = -INFINITY;
+          if (8 * j + 1 > last8) s[4 * j + 3] = -INFINITY;
         }
-        float add0[2] = {s[0] + s[1], s[4] + s[5]}, add8[2] = {s[2] + s[3], s[6] + s[7]};
+      }
+    };
+    // Moves the references to the running maximum, unless they may stay.
+    const auto lift = [&](bool may_stay) {
+      float new0 = max_nan(s[0], s[1]), new8 = max_nan(s[2], s[3]);
 #pragma unroll
-        for (int j = 2; j < KEY_TILE / 8; ++j) {
-          add0[j % 2] += s[4 * j], add0[j % 2] += s[4 * j + 1], add8[j % 2] += s[4 * j + 2], add8[j % 2] += s[4 * j + 3];
-        }
-        sums[0] = add0[0] + add0[1], sums[1] = add8[0] + add8[1];
-      };
-      // Scores in `s` to weights in `s`; the sums move on.
-      const auto soften = [&](Span span, int stage, bool first) {
-        float sums[2];
+      for (int j = 1; j < KEY_TILE / 8; ++j) {
+        new0 = max_nan(new0, max_nan(s[4 * j], s[4 * j + 1]));
+        new8 = max_nan(new8, max_nan(s[4 * j + 2], s[4 * j + 3]));
+      }
+      new0 = max_nan(row_max(new0) * scale, base0), new8 = max_nan(row_max(new8) * scale, base8);
+      // Not less, so that NaN moves the reference.
+      moved = !may_stay || __any_sync(~0u, !(new0 - base0 <= 8.f) || !(new8 - base8 <= 8.f));
+      if (moved) {
+        shrink0 = new0 == -INFINITY ? 1.f : exp2_fast(base0 - new0);
+        shrink8 = new8 == -INFINITY ? 1.f : exp2_fast(base8 - new8);
+        base0 = new0, base8 = new8;
+        sum0 *= shrink0, sum8 *= shrink8;
+        if (FREE) unseen = __any_sync(~0u, base0 == -INFINITY || base8 == -INFINITY);
+      }
+    };
+    // Scores to weights; tells their sums.
+    const auto weigh = [&](float (&sums)[2]) {
+      const float minus0 = base0 == -INFINITY ? 0.f : -base0, minus8 = base8 == -INFINITY ? 0.f : -base8;
+#pragma unroll
+      for (int j = 0; j < KEY_TILE / 8; ++j) {
+#pragma unroll
+        for (int e = 0; e < 4; ++e) s[4 * j + e] = exp2_fast(fmaf(s[4 * j + e], scale, e < 2 ? minus0 : minus8));
+      }
+      float add0[2] = {s[0] + s[1], s[4] + s[5]}, add8[2] = {s[2] + s[3], s[6] + s[7]};
+#pragma unroll
+      for (int j = 2; j < KEY_TILE / 8; ++j) {
+        add0[j % 2] += s[4 * j], add0[j % 2] += s[4 * j + 1], add8[j % 2] += s[4 * j + 2], add8[j % 2] += s[4 * j + 3];
+      }
+      sums[0] = add0[0] + add0[1], sums[1] = add8[0] + add8[1];
+    };
+    // Scores in `s` to weights in `s`; the sums move on.
+    const auto soften = [&](Span span, int stage, bool first) {
+      float sums[2];
+      hide(span);
+      if (!FREE) lift(!first);
+      else if (unseen) lift(false);
+      else moved = false;
+      weigh(sums);
+      // A sum beyond this, NaN or infinity: the weights came near the end of the element's range.
+      if (FREE && !moved && __any_sync(~0u, !(sums[0] <= MOST) || !(sums[1] <= MOST))) {
+        scores_again(stage);
         hide(span);
-        if (!FREE) lift(!first);
-        else if (unseen) lift(false);
-        else moved = false;
+        lift(false);
         weigh(sums);
-        // A sum beyond this, NaN or infinity: the weights came near the end of the element's range.
-        if (FREE && !moved && __any_sync(~0u, !(sums[0] <= MOST) || !(sums[1] <= MOST))) {
-          scores_again(stage);
-          hide(span);
-          lift(false);
-          weigh(sums);
-        }
-        sum0 += sums[0], sum8 += sums[1];
-      };
-      const auto keep = [&] {
+      }
+      sum0 += sums[0], sum8 += sums[1];
+    };
+    const auto keep = [&] {
 #pragma unroll
-        for (int i = 0; i < PAIRS; ++i) {
+      for (int i = 0; i < PAIRS; ++i) {
 #pragma unroll
-          for (int e = 0; e < 4; ++e) weights[i][e] = pack<T>(s[8 * i + 2 * e], s[8 * i + 2 * e + 1]);
-        }
-      };
+        for (int e = 0; e < 4; ++e) weights[i][e] = pack<T>(s[8 * i + 2 * e], s[8 * i + 2 * e + 1]);
+      }
+    };
 
+    // The stage whose scores are in `s`.
+    int held = 0;
+    const auto take = [&] {
+      settle(s);
+      held = ks;
+      if (++ks == K_STAGES) ks = 0, k_parity ^= 1;
+      if (!FREE && lane == 0) barrier_arrive(k_empty + 8 * held);
+    };
+    const auto soften_next = [&](int n, bool first) {
+      soften(span_of(n), held, first);
+      if (FREE && lane == 0) barrier_arrive(k_empty + 8 * held);
+    };
+    const auto give_values = [&] {
+      settle(acc);
+      if (lane == 0) barrier_arrive(v_empty + 8 * vs);
+      if (++vs == V_STAGES) vs = 0, v_parity ^= 1;
+    };
+
+    bool more = open();
+    if (more) {
       barrier_wait(q_full + 8 * qs, q_parity);
-      // Only the last block of an ascending list can reach beyond the keys, and it comes first.
-      int part = each - 1, end = BLOCKS ? min(p.block_k, p.keys - block * p.block_k) : p.keys;
-      const auto span_of = [&](int n) {
-        const Span span = {(BLOCKS ? part : n) * KEY_TILE, end};
-        if (BLOCKS && --part < 0) part = each - 1, end = p.block_k;
-        return span;
-      };
-      // The stage whose scores are in `s`.
-      int held = ks;
-      const auto take = [&] {
-        held = ks;
-        if (++ks == K_STAGES) ks = 0, k_parity ^= 1;
-      };
-      const auto give_keys = [&] {
-        if (lane == 0) barrier_arrive(k_empty + 8 * held);
-      };
       barrier_wait(k_full + 8 * ks, k_parity);
       turn_wait(group);
       scores(ks);
       turn_pass(after);
       wgmma_wait<0>();
-      settle(s);
       take();
-      if (!FREE) give_keys();
-      soften(span_of(w.count - 1), held, true);
-      if (FREE) give_keys();
+      soften_next(w.count - 1, true);
       keep();
+    }
+    while (more) {
 #pragma unroll
       for (int i = 0; i < D / 2; ++i) acc[i] = 0.f;
       for (int n = w.count - 2; n >= 0; --n) {
@@ -390,18 +406,13 @@ __device__ __forceinline__ void hopper_body(const HopperParams &args) {
         turn_wait(group);
         scores(ks);
         barrier_wait(v_full + 8 * vs, v_parity);
-        products(vs, true);
+        products(vs);
         turn_pass(after);
         wgmma_wait<1>();
-        settle(s);
         take();
-        if (!FREE) give_keys();
-        soften(span_of(n), held, false);
-        if (FREE) give_keys();
+        soften_next(n, false);
         wgmma_wait<0>();
-        settle(acc);
-        if (lane == 0) barrier_arrive(v_empty + 8 * vs);
-        if (++vs == V_STAGES) vs = 0, v_parity ^= 1;
+        give_values();
         if (moved) {
 #pragma unroll
           for (int i = 0; i < D / 8; ++i) {
@@ -410,20 +421,41 @@ __device__ __forceinline__ void hopper_body(const HopperParams &args) {
         }
         keep();
       }
+      // The item's last products run beside the first scores of the next one and their softmax.
       if (lane == 0) barrier_arrive(q_empty + 8 * qs);
       if (++qs == Q_STAGES) qs = 0, q_parity ^= 1;
-      barrier_wait(v_full + 8 * vs, v_parity);
-      turn_wait(group);
-      products(vs, true);
-      turn_pass(after);
       sum0 = row_sum(sum0), sum8 = row_sum(sum8);
       const float f0 = sum0 == 0.f ? 0.f : 1.f / sum0, f8 = sum8 == 0.f ? 0.f : 1.f / sum8;
+      if (p.lse && t == 0) {
+        float *lse = p.lse + static_cast<long long>(w.problem) * p.queries;
+        if (query < p.queries) lse[query] = log_sum(base0, sum0);
+        if (query + 8 < p.queries) lse[query + 8] = log_sum(base8, sum8);
+      }
+      const unsigned ended = w.problem;
+      const int row = query;
+      item += gridDim.x, listed = coming, block = first_block(coming);
+      more = open();
+      barrier_wait(v_full + 8 * vs, v_parity);
+      if (more) {
+        barrier_wait(q_full + 8 * qs, q_parity);
+        barrier_wait(k_full + 8 * ks, k_parity);
+        turn_wait(group);
+        scores(ks);
+        products(vs);
+        turn_pass(after);
+        wgmma_wait<1>();
+        take();
+        soften_next(w.count - 1, true);
+      } else {
+        turn_wait(group);
+        products(vs);
+        turn_pass(after);
+      }
       wgmma_wait<0>();
-      settle(acc);
-      if (lane == 0) barrier_arrive(v_empty + 8 * vs);
-      if (++vs == V_STAGES) vs = 0, v_parity ^= 1;
-      finish(f0, f8);
-      go_on();
+      give_values();
+      T *out = out_at(ended);
+      store(out, row, 0, f0), store(out, row + 8, 2, f8);
+      if (more) keep();
     }
   }
 }

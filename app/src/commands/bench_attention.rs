@@ -134,7 +134,7 @@ impl Figures {
             self.peers.iter().map(|(peer, ms)| (peer.clone(), json!(ms / self.ms))).collect();
         json!({
             "shape": self.row.name, "ms": self.ms, "tflops": self.tflops(), "gbytes_per_second": self.gbytes(),
-            "kernel": self.explained.kernel.name(), "query_tile": self.explained.query_tile,
+            "kernel": self.explained.kernel.name(), "code": self.explained.code, "query_tile": self.explained.query_tile,
             "floor_bytes_ms": bytes_ms, "floor_flops_ms": flops_ms,
             "predicted_bytes": io.predicted_bytes as u64, "bound_bytes": io.bound_bytes as u64,
             "fast_bytes": self.explained.fast_bytes, "regime": regime(io.regime), "peer_over_ours": ratios,

@@ -14,6 +14,8 @@ use crate::plan::{AttentionKernel, AttentionPlan, Target, plan_attention};
 pub struct Explained {
     /// The algorithm.
     pub kernel: AttentionKernel,
+    /// The compiled form a card runs; none on the processor.
+    pub code: Option<&'static str>,
     /// Queries that share a pass over the keys.
     pub query_tile: usize,
     /// The fast memory the traffic is counted for, in bytes: a card's second-level cache, or that of one core.
@@ -31,14 +33,14 @@ pub struct Explained {
 /// Shapes that do not fit together, or a driver that does not answer.
 pub fn explain_attention(q: &Tensor, k: &Tensor, v: &Tensor, spec: &AttentionSpec) -> Result<Explained> {
     let dims = check(q, k, v)?;
-    let (kernel, query_tile, concurrent, fast_bytes) = match decision(q, k, v, spec)? {
+    let Decision { kernel, code, query_tile, concurrent, fast_bytes } = match decision(q, k, v, spec)? {
         Some(on_card) => on_card,
         None => {
             let isa = Isa::current();
             let target = if ours(q) { Target::Cpu { isa, threads: threads() } } else { Target::Generic };
             let AttentionPlan { kernel, query_tile, .. } = plan_attention(dims.shape(), target);
             // A core's cache serves the one tile it works on.
-            (kernel, query_tile, 1, cache_bytes())
+            Decision { kernel, code: None, query_tile, concurrent: 1, fast_bytes: cache_bytes() }
         }
     };
     let call = IoCall {
@@ -56,11 +58,17 @@ pub fn explain_attention(q: &Tensor, k: &Tensor, v: &Tensor, spec: &AttentionSpe
         let scores = dims.shape().problems as u128 * dims.queries as u128 * dims.keys as u128;
         io.predicted_bytes = io.floor_bytes + 4 * scores * call.element_bytes as u128;
     }
-    Ok(Explained { kernel, query_tile, fast_bytes, io })
+    Ok(Explained { kernel, code, query_tile, fast_bytes, io })
 }
 
-/// Kernel, query tile, tiles at once, fast memory.
-type Decision = (AttentionKernel, usize, usize, u64);
+struct Decision {
+    kernel: AttentionKernel,
+    code: Option<&'static str>,
+    query_tile: usize,
+    /// Tiles at once.
+    concurrent: usize,
+    fast_bytes: u64,
+}
 
 #[cfg(feature = "cuda")]
 fn decision(q: &Tensor, k: &Tensor, v: &Tensor, spec: &AttentionSpec) -> Result<Option<Decision>> {
@@ -74,7 +82,8 @@ fn decision(q: &Tensor, k: &Tensor, v: &Tensor, spec: &AttentionSpec) -> Result<
     let resident = card.multiprocessors * (2048 / plan.threads.max(1) as usize).max(1);
     let concurrent = (plan.blocks as usize).min(resident);
     let query_tile = dims.queries.div_ceil(plan.tiles).max(1);
-    Ok(Some((plan.kernel, query_tile, concurrent, crate::cuda::cache_bytes(&device)?)))
+    let fast_bytes = crate::cuda::cache_bytes(&device)?;
+    Ok(Some(Decision { kernel: plan.kernel, code: plan.code, query_tile, concurrent, fast_bytes }))
 }
 
 #[cfg(not(feature = "cuda"))]

@@ -100,6 +100,7 @@ pub(crate) fn call_of(operands: [&Tensor; 3], spec: &AttentionSpec, dims: &Dims)
     CudaCall {
         shape: dims.shape(),
         half: operands[0].dtype() != DType::F32,
+        brain: operands[0].dtype() == DType::BF16,
         aligned,
         distinct,
         plain_scale: spec.scale.is_finite() && spec.scale > 0.0,

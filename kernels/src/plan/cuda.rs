@@ -11,6 +11,41 @@ pub struct Card {
     pub multiprocessors: usize,
 }
 
+impl Card {
+    /// The compiled forms its attention kernels may come as, best first: machine code of a family, or PTX that
+    /// the driver compiles. Turing has matrix instructions for f16, Volta runs the plain kernel.
+    pub fn codes(self) -> &'static [&'static str] {
+        match self.capability {
+            (9, 0) => &["90a", "ptx80"],
+            (8, _) => &["80", "ptx80"],
+            (7, 5) => &["ptx75", "ptx70"],
+            (7, _) => &["ptx70"],
+            (major, _) if major > 8 => &["ptx80"],
+            _ => &[],
+        }
+    }
+
+    /// The most shared memory a block may have, in bytes.
+    pub fn shared_limit(self) -> u32 {
+        let kib = match self.capability {
+            (7, 5) => 64,
+            (7, _) => 96,
+            (8, 0 | 7) => 163,
+            (8 | 12, _) => 99,
+            _ => 227,
+        };
+        kib << 10
+    }
+
+    /// Whether its matrix instructions take the type of a call.
+    fn multiplies(self, call: CudaCall) -> bool {
+        match self.capability {
+            (7, 5) => call.half && !call.brain,
+            (major, _) => call.half && major >= 8,
+        }
+    }
+}
+
 /// Which keys a query may see, without the data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MaskKind {
@@ -33,6 +68,8 @@ pub struct CudaCall {
     pub shape: AttentionShape,
     /// f16 or bf16, not f32.
     pub half: bool,
+    /// bf16.
+    pub brain: bool,
     /// Every row starts at a multiple of 16 bytes.
     pub aligned: bool,
     /// No operand repeats memory through a stride of zero.
@@ -50,6 +87,8 @@ pub struct CudaCall {
 pub struct CudaPlan {
     /// The algorithm; `Composed` when no kernel takes the call.
     pub kernel: AttentionKernel,
+    /// The form of it that is best for the card; none for a card without one.
+    pub code: Option<&'static str>,
     /// Head dimension the kernel is compiled for; at least the call's.
     pub dim: usize,
     /// Groups of 16 keys held at once, where the kernel has a choice.
@@ -106,6 +145,7 @@ pub fn plan_cuda_attention(call: CudaCall, card: Card) -> CudaPlan {
     let AttentionShape { problems, queries, keys, dim } = call.shape;
     let plan = |kernel, dim, key_groups, tiles: usize, blocks: u64, threads, shared_bytes| CudaPlan {
         kernel,
+        code: card.codes().first().copied(),
         dim,
         key_groups,
         tiles: tiles.max(1),
@@ -115,21 +155,24 @@ pub fn plan_cuda_attention(call: CudaCall, card: Card) -> CudaPlan {
     };
     let many = |tiles: usize| problems as u64 * tiles.max(1) as u64;
     let register_dim = REGISTER_DIMS.contains(&dim);
-    let fast = call.half && call.aligned && call.plain_scale && dim % 8 == 0 && dim <= 256;
+    let fast = card.multiplies(call) && call.aligned && call.plain_scale && dim % 8 == 0 && dim <= 256;
     // The tiled kernels walk over a list of blocks; their tiles must not straddle two.
     let tiled = TILED_DIMS.into_iter().find(|d| dim <= *d).unwrap_or(256);
     let warps = if tiled <= 128 { 8 } else { 4 };
     let whole_blocks = call.block[0].is_multiple_of(16 * warps) && call.block[1].is_multiple_of(64);
     let hopper = hopper_tile(call, card);
-    if !fast || call.mask == MaskKind::Blocks && !whole_blocks && hopper.is_none() {
-        if dim > 256 {
-            return plan(AttentionKernel::Composed, dim, 0, 1, 0, 0, 0);
-        }
+    let exact = || {
         let (query_tile, key_tile) = (32, 16);
         let tiles = queries.div_ceil(query_tile);
         let floats = (query_tile + 2 * key_tile) * (dim + 1) + query_tile * (key_tile + 1);
         let shared = 4 * floats as u32;
-        return plan(AttentionKernel::Exact, dim, 0, tiles, many(tiles), 256, shared);
+        if dim > 256 || shared > card.shared_limit() {
+            return plan(AttentionKernel::Composed, dim, 0, 1, 0, 0, 0);
+        }
+        plan(AttentionKernel::Exact, dim, 0, tiles, many(tiles), 256, shared)
+    };
+    if !fast || call.mask == MaskKind::Blocks && !whole_blocks && hopper.is_none() {
+        return exact();
     }
     if keys <= 64 && queries <= 64 && register_dim && !matches!(call.mask, MaskKind::Bias | MaskKind::Blocks)
     {
@@ -160,6 +203,9 @@ pub fn plan_cuda_attention(call: CudaCall, card: Card) -> CudaPlan {
     }
     let tiles = queries.div_ceil(16 * warps);
     let shared = ((16 * warps + 2 * 64) * 2 * (tiled + 8)) as u32;
+    if shared > card.shared_limit() {
+        return exact();
+    }
     plan(AttentionKernel::Flash, tiled, 0, tiles, many(tiles), 32 * warps as u32, shared)
 }
 
@@ -190,6 +236,7 @@ mod tests {
         CudaCall {
             shape: AttentionShape { problems, queries, keys, dim },
             half: true,
+            brain: false,
             aligned: true,
             distinct: true,
             plain_scale: true,
@@ -270,5 +317,30 @@ mod tests {
         assert_eq!(listed([128, 64], ADA), AttentionKernel::Flash);
         assert_eq!(listed([128, 100], ADA), AttentionKernel::Exact);
         assert_eq!(listed([64, 64], H100), AttentionKernel::Exact);
+    }
+    #[test]
+    fn old_cards_take_what_they_can() {
+        let (turing, volta) = (
+            Card { capability: (7, 5), multiprocessors: 40 },
+            Card { capability: (7, 0), multiprocessors: 80 },
+        );
+        let on = |card, call| {
+            let p = plan_cuda_attention(call, card);
+            assert!(p.shared_bytes <= card.shared_limit());
+            (p.kernel, p.code)
+        };
+        let code = Some("ptx75");
+        assert_eq!(on(turing, call(256, 4096, 4096, 40)), (AttentionKernel::Flash, code));
+        assert_eq!(on(turing, call(256, 4096, 77, 40)), (AttentionKernel::Cross, code));
+        assert_eq!(on(turing, call(65_536, 16, 16, 40)), (AttentionKernel::Short, code));
+        // No room for its tiles, no bf16, and no room at all.
+        assert_eq!(on(turing, call(16, 4096, 4096, 160)), (AttentionKernel::Exact, code));
+        let brain = CudaCall { brain: true, ..call(16, 4096, 4096, 40) };
+        assert_eq!(on(turing, brain), (AttentionKernel::Exact, code));
+        assert_eq!(on(turing, call(16, 4096, 4096, 256)), (AttentionKernel::Composed, code));
+        assert_eq!(on(volta, call(256, 4096, 77, 40)), (AttentionKernel::Exact, Some("ptx70")));
+        assert_eq!(on(volta, call(16, 4096, 4096, 256)), (AttentionKernel::Exact, Some("ptx70")));
+        let kepler = Card { capability: (3, 5), multiprocessors: 13 };
+        assert_eq!(plan_cuda_attention(call(1, 1, 1, 8), kepler).code, None);
     }
 }
