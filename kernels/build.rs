@@ -3,7 +3,8 @@
 //! Every source is compiled per element type and architecture and embedded: machine code for
 //! Ampere/Ada (`80`) and Hopper (`90a`), and PTX (`ptx80`) that the driver compiles for newer cards;
 //! attention also for Turing (`ptx75`) and, with nvcc 12, Volta (`ptx70`). `KINORA_CUDA_ARCHS=90a` builds a
-//! subset, `80,90a,ptx80,ptx75,ptx70` all. nvcc is `$NVCC`, or `bin/nvcc` under `$CUDA_HOME` or
+//! subset, `80,90a,ptx80,ptx75,ptx70` all. Images in the folder `KINORA_CUDA_IMAGES`, such as
+//! `scripts/old-cards.py` makes for Volta, are taken as they are. nvcc is `$NVCC`, or `bin/nvcc` under `$CUDA_HOME` or
 //! `$CUDA_PATH`, or on PATH; `scripts/cuda-toolchain.sh` installs one.
 
 use std::fmt::Write as _;
@@ -30,7 +31,7 @@ fn main() -> Result<(), String> {
     if std::env::var_os("CARGO_FEATURE_CUDA").is_none() {
         return Ok(());
     }
-    for variable in ["NVCC", "CUDA_HOME", "CUDA_PATH", "KINORA_CUDA_ARCHS"] {
+    for variable in ["NVCC", "CUDA_HOME", "CUDA_PATH", "KINORA_CUDA_ARCHS", "KINORA_CUDA_IMAGES"] {
         println!("cargo:rerun-if-env-changed={variable}");
     }
     println!("cargo:rerun-if-changed=cuda");
@@ -108,6 +109,13 @@ fn image((source, element, arch): &(&str, &str, String), out: &Path) -> PathBuf 
 
 fn compile(nvcc: &Path, job: &(&str, &str, String), out: &Path) -> Result<(), String> {
     let (source, element, arch) = job;
+    let to = image(job, out);
+    if let Some(folder) = std::env::var_os("KINORA_CUDA_IMAGES")
+        && let Some(made) = to.file_name().map(|name| Path::new(&folder).join(name))
+        && made.exists()
+    {
+        return std::fs::copy(&made, &to).map(drop).map_err(|error| format!("{}: {error}", made.display()));
+    }
     let element = match *element {
         "f16" => "__half",
         "bf16" => "__nv_bfloat16",
@@ -123,7 +131,7 @@ fn compile(nvcc: &Path, job: &(&str, &str, String), out: &Path) -> Result<(), St
         .arg(format!("-DELEMENT={element}"))
         .arg(format!("cuda/{source}.cu"))
         .arg("-o")
-        .arg(image(job, out))
+        .arg(to)
         .output()
         .map_err(|error| format!("nvcc did not start: {error}"))?;
     if output.status.success() {
