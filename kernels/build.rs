@@ -1,8 +1,10 @@
 //! Compiles the kernels of `cuda/` with nvcc when the `cuda` feature is on; does nothing otherwise.
 //!
 //! Every source is compiled per element type and architecture and embedded: machine code for
-//! Ampere/Ada (`80`) and Hopper (`90a`), and PTX (`ptx80`) that the driver compiles for newer cards.
-//! `KINORA_CUDA_ARCHS=90a` builds a subset. nvcc is `$NVCC`, or `bin/nvcc` under `$CUDA_HOME` or
+//! Ampere/Ada (`80`) and Hopper (`90a`), and PTX (`ptx80`) that the driver compiles for newer cards;
+//! attention also for Turing (`ptx75`) and, with nvcc 12, Volta (`ptx70`). `KINORA_CUDA_ARCHS=90a` builds a
+//! subset, `80,90a,ptx80,ptx75,ptx70` all. Images in the folder `KINORA_CUDA_IMAGES`, such as
+//! `scripts/old-cards.py` makes for Volta, are taken as they are. nvcc is `$NVCC`, or `bin/nvcc` under `$CUDA_HOME` or
 //! `$CUDA_PATH`, or on PATH; `scripts/cuda-toolchain.sh` installs one.
 
 use std::fmt::Write as _;
@@ -20,6 +22,7 @@ const SOURCES: &[(&str, &[&str], bool)] = &[
     ("backward_flash", &["f16", "bf16"], false),
     ("backward_exact", &["f32", "f16", "bf16"], false),
     ("hopper", &["f16", "bf16"], true),
+    ("merge", &["f32", "f16", "bf16"], false),
     ("conv", &["f32", "f16", "bf16"], false),
     ("conv_hopper", &["f16", "bf16"], true),
     ("norm", &["f32", "f16", "bf16"], false),
@@ -36,17 +39,17 @@ fn main() -> Result<(), String> {
     if std::env::var_os("CARGO_FEATURE_CUDA").is_none() {
         return Ok(());
     }
-    for variable in ["NVCC", "CUDA_HOME", "CUDA_PATH", "KINORA_CUDA_ARCHS"] {
+    for variable in ["NVCC", "CUDA_HOME", "CUDA_PATH", "KINORA_CUDA_ARCHS", "KINORA_CUDA_IMAGES"] {
         println!("cargo:rerun-if-env-changed={variable}");
     }
     println!("cargo:rerun-if-changed=cuda");
     let out = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
     let nvcc = nvcc()?;
-    let archs = std::env::var("KINORA_CUDA_ARCHS").unwrap_or_else(|_| "80,90a,ptx80".into());
+    let archs = std::env::var("KINORA_CUDA_ARCHS").unwrap_or_else(|_| "80,90a,ptx80,ptx75".into());
     let mut jobs = Vec::new();
     for (source, elements, hopper) in SOURCES {
         for element in *elements {
-            for arch in archs.split(',').filter(|arch| !*hopper || *arch == "90a") {
+            for arch in archs.split(',').filter(|arch| exists(source, element, *hopper, arch)) {
                 jobs.push((*source, *element, arch.to_owned()));
             }
         }
@@ -82,6 +85,19 @@ fn main() -> Result<(), String> {
     std::fs::write(out.join("images.rs"), table).map_err(|error| error.to_string())
 }
 
+/// Whether a source can be compiled for an architecture: old cards have attention only, Turing's matrix
+/// instructions take f16, Volta runs plain arithmetic.
+fn exists(source: &str, element: &str, hopper: bool, arch: &str) -> bool {
+    let plain = matches!(source, "exact" | "merge");
+    match arch {
+        "90a" => true,
+        _ if hopper => false,
+        "ptx70" => plain,
+        "ptx75" => plain || matches!(source, "short" | "cross" | "flash") && element == "f16",
+        _ => true,
+    }
+}
+
 fn nvcc() -> Result<PathBuf, String> {
     let under = |name: &str| std::env::var_os(name).map(|home| Path::new(&home).join("bin/nvcc"));
     let named = std::env::var_os("NVCC").map(PathBuf::from);
@@ -101,6 +117,13 @@ fn image((source, element, arch): &(&str, &str, String), out: &Path) -> PathBuf 
 
 fn compile(nvcc: &Path, job: &(&str, &str, String), out: &Path) -> Result<(), String> {
     let (source, element, arch) = job;
+    let to = image(job, out);
+    if let Some(folder) = std::env::var_os("KINORA_CUDA_IMAGES")
+        && let Some(made) = to.file_name().map(|name| Path::new(&folder).join(name))
+        && made.exists()
+    {
+        return std::fs::copy(&made, &to).map(drop).map_err(|error| format!("{}: {error}", made.display()));
+    }
     let element = match *element {
         "f16" => "__half",
         "bf16" => "__nv_bfloat16",
@@ -116,7 +139,7 @@ fn compile(nvcc: &Path, job: &(&str, &str, String), out: &Path) -> Result<(), St
         .arg(format!("-DELEMENT={element}"))
         .arg(format!("cuda/{source}.cu"))
         .arg("-o")
-        .arg(image(job, out))
+        .arg(to)
         .output()
         .map_err(|error| format!("nvcc did not start: {error}"))?;
     if output.status.success() {

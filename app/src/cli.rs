@@ -260,12 +260,40 @@ pub(crate) struct EvalArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct BenchArgs {
+    #[command(subcommand)]
+    pub(crate) what: Option<BenchCommand>,
     /// Write the figures as JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
     /// Repetitions; the median is reported
     #[arg(long, default_value_t = 3)]
+    pub(crate) runs: usize,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BenchCommand {
+    /// Time attention alone: rates, floors, predicted traffic, kernel, ratio to peers
+    Attention(BenchAttentionArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchAttentionArgs {
+    /// Only rows whose name contains this
+    #[arg(default_value = "")]
+    pub(crate) filter: String,
+    /// Where to run: cpu or cuda:N
+    #[arg(long, default_value = "cpu", value_parser = parse_device)]
+    pub(crate) device: DeviceChoice,
+    /// Times of peers, as kernels/benches/peers/*.py write them with --json
+    #[arg(long, value_name = "FILE")]
+    pub(crate) peers: Option<PathBuf>,
+    /// Write the figures as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// Repetitions; the median is reported
+    #[arg(long, default_value_t = 5)]
     pub(crate) runs: usize,
 }
 

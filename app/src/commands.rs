@@ -2,6 +2,7 @@
 
 pub(crate) mod animate;
 pub(crate) mod bench;
+pub(crate) mod bench_attention;
 pub(crate) mod eval;
 pub(crate) mod models;
 pub(crate) mod render;

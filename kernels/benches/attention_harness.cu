@@ -236,7 +236,7 @@ int main(int argc, char **argv) {
     }
     for (int d : {32, 40, 64, 80, 96, 128, 160}) { for (int m : {0, 1, 2}) { rows.push_back({"t", san ? 5 : 100, 3, 3, 16, 16, d, m}); rows.push_back({"t", san ? 5 : 100, 4, 2, 23, 23, d, m}); rows.push_back({"t", san ? 5 : 70, 2, 2, 64, 64, d, m}); if (!san) { rows.push_back({"t", 70, 2, 2, 8, 8, d, m}), rows.push_back({"t", 70, 2, 2, 32, 32, d, m}), rows.push_back({"t", 70, 2, 2, 13, 40, d, m}); } } 
       for (int m : {0, 2}) rows.push_back({"x", 2, 2, 2, 301, 77, d, m}), rows.push_back({"x", 2, 2, 1, 301, 4, d, m}), rows.push_back({"x", 2, 2, 2, 301, 128, d, m}); }
-    for (auto &r : rows) if (rf.empty() || rf == r.name) for (int l = 0; l < 2; ++l) for (float sc : {1.f, 8.f}) if (!san || (l == 1 && sc == 1.f)) run(r, false, l, sc, 1, 0);
+    for (auto &r : rows) if (rf.empty() || rf == r.name) for (int l = 0; l < 2; ++l) for (float sc : {1.f, 8.f, 64.f}) if (!san || (l == 1 && sc == 1.f)) run(r, false, l, sc, 1, 0);
     if (!san || true) for (int d : {40, 64, 80, 128, 160}) for (int bq : {384, 128}) for (int bk : {384, 128, 64, 200}) for (int keep : {50, 10}) { if (san && (bq == 384 || keep == 10)) continue; Row x{"s", san ? 1 : 2, 4, 2, san ? 500 : 1500, san ? 1000 : 3000, d, 4}; if (rf.empty() || rf == "s") run(x, false, 1, 1.f, 1, bq | bk << 12 | keep << 24); }
     printf("%d ran, %d bad\n", ran, bad_total);
   }

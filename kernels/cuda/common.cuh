@@ -59,9 +59,13 @@ __device__ __forceinline__ float exp2_fast(float x) {
 
 // A maximum that keeps NaN: a query with a NaN score must give NaN, not the other keys' mean.
 __device__ __forceinline__ float max_nan(float a, float b) {
+#if __CUDA_ARCH__ >= 800
   float y;
   asm("max.NaN.f32 %0, %1, %2;" : "=f"(y) : "f"(a), "f"(b));
   return y;
+#else
+  return a > b || a != a ? a : b;
+#endif
 }
 
 template <typename T> __device__ __forceinline__ float to_float(T x);
@@ -76,9 +80,14 @@ template <> __device__ __forceinline__ __nv_bfloat16 from_float<__nv_bfloat16>(f
 // Two values in one register, the first in the low half.
 template <typename T> __device__ __forceinline__ uint32_t pack(float low, float high);
 template <> __device__ __forceinline__ uint32_t pack<__half>(float low, float high) {
+#if __CUDA_ARCH__ >= 800
   uint32_t y;
   asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(y) : "f"(high), "f"(low));
   return y;
+#else
+  const __half2 y = __floats2half2_rn(low, high);
+  return *reinterpret_cast<const uint32_t *>(&y);
+#endif
 }
 template <> __device__ __forceinline__ uint32_t pack<__nv_bfloat16>(float low, float high) {
   uint32_t y;
@@ -104,14 +113,22 @@ template <> __device__ __forceinline__ float2 unpack<__nv_bfloat16>(uint32_t x) 
                : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])                                             \
                : "r"(a0), "r"(a1), "r"(b0))
 
-// c += a b, 16x8 by 16 (or 8) terms.
+// c += a b, 16x8 by 16 (or 8) terms. Turing has half the terms an instruction, and no bf16.
 template <typename T>
 __device__ __forceinline__ void mma16(float (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3,
                                       uint32_t b0, uint32_t b1);
 template <>
 __device__ __forceinline__ void mma16<__half>(float (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3,
                                               uint32_t b0, uint32_t b1) {
+#if __CUDA_ARCH__ >= 800
   MMA_K16("f16");
+#else
+  asm volatile(
+      "mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5}, {%8}, {%0,%1,%2,%3};\n"
+      "mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%6,%7}, {%9}, {%0,%1,%2,%3};"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+#endif
 }
 template <>
 __device__ __forceinline__ void mma16<__nv_bfloat16>(float (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2,

@@ -1,15 +1,26 @@
-// Tiled attention on mma.sync, from Ampere on: any length, mask and head dimension that is a
-// multiple of 8 up to 256. Keys and values pass through shared memory with the next key tile on its
-// way during the softmax. Compile with -DELEMENT=__half or __nv_bfloat16.
+// Tiled attention on mma.sync: any length, mask and head dimension that is a multiple of 8 up to 256.
+// Keys and values pass through shared memory with the next key tile on its way during the softmax; on
+// Turing, which copies through registers, without that overlap (f16 only). Compile with -DELEMENT=__half or __nv_bfloat16.
 #include "common.cuh"
 
 __device__ __forceinline__ void copy16(uint32_t to, const void *from, bool there) {
+#if __CUDA_ARCH__ >= 800
   const int bytes = there ? 16 : 0;  // the rest is filled with zeros
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes) : "memory");
+#else
+  const uint4 x = there ? *static_cast<const uint4 *>(from) : make_uint4(0, 0, 0, 0);
+  asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(x.x), "r"(x.y), "r"(x.z), "r"(x.w) : "memory");
+#endif
 }
-__device__ __forceinline__ void commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+__device__ __forceinline__ void commit() {
+#if __CUDA_ARCH__ >= 800
+  asm volatile("cp.async.commit_group;" ::: "memory");
+#endif
+}
 template <int N> __device__ __forceinline__ void wait() {
+#if __CUDA_ARCH__ >= 800
   asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
+#endif
 }
 __device__ __forceinline__ void load4(uint32_t (&r)[4], uint32_t at) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"

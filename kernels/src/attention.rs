@@ -2,11 +2,13 @@
 
 mod blocks;
 mod composed;
+mod explain;
 mod gradient;
 
 use candle_core::{DType, Tensor};
 
 pub use blocks::BlockList;
+pub use explain::{Explained, explain_attention};
 pub use gradient::attention_backward;
 
 use crate::cpu::attention::{Operand, Problem, Visible, run};
@@ -192,6 +194,16 @@ pub(crate) struct Dims {
 }
 
 impl Dims {
+    /// What the planner counts in.
+    pub(crate) fn shape(&self) -> AttentionShape {
+        AttentionShape {
+            problems: self.batch * self.inner * self.heads,
+            queries: self.queries,
+            keys: self.keys,
+            dim: self.dim,
+        }
+    }
+
     fn five(&self, x: &Tensor) -> Result<Tensor> {
         Ok(if self.inner_given { x.clone() } else { x.unsqueeze(1)? })
     }
@@ -266,8 +278,7 @@ fn on_cpu(
     };
     let bias_guard = bias.as_ref().map(Guard::strided);
     let isa = Isa::current();
-    let shape = AttentionShape { problems: outer, queries: dims.queries, keys: dims.keys, dim: dims.dim };
-    let plan = plan_attention(shape, Target::Cpu { isa, threads: threads() });
+    let plan = plan_attention(dims.shape(), Target::Cpu { isa, threads: threads() });
     note("attention", plan.kernel.name(), Some(isa));
     let visible = match (&spec.mask, &bias, &bias_guard) {
         (Mask::Bias(_), Some(bias), Some(guard)) => {

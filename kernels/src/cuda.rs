@@ -14,6 +14,7 @@ pub(crate) mod pointwise;
 pub(crate) mod pointwise_backward;
 pub(crate) mod profile;
 pub(crate) mod rope;
+pub(crate) mod streamed;
 mod tensor_map;
 
 use std::collections::HashMap;
@@ -36,7 +37,7 @@ use crate::plan::cuda::Card;
 struct Image {
     source: &'static str,
     element: &'static str,
-    /// `80`, `90a`, or `ptx80` for text that the driver compiles.
+    /// `80`, `90a`, or `ptx75`, `ptx80` for text that the driver compiles.
     arch: &'static str,
     bytes: &'static [u8],
 }
@@ -70,25 +71,32 @@ pub(crate) fn card(device: &CudaDevice) -> Result<Card> {
         return Ok(*card);
     }
     let (major, minor) = context.compute_capability().w()?;
+    let own = (major.unsigned_abs(), minor.unsigned_abs());
     let count = context.attribute(sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT).w()?;
-    let card = Card {
-        capability: (major.unsigned_abs(), minor.unsigned_abs()),
-        multiprocessors: count.unsigned_abs() as usize,
-    };
+    let card =
+        Card { capability: pretended().unwrap_or(own), multiprocessors: count.unsigned_abs() as usize };
     cards.insert(context.ordinal(), card);
     Ok(card)
 }
 
-/// The image of a source for a card: machine code of its family, else PTX.
+/// The capability in `KINORA_CUDA_CAPABILITY` (such as 7.5): the kernels of an older card on a newer one, for tests.
+fn pretended() -> Option<(u32, u32)> {
+    let text = std::env::var("KINORA_CUDA_CAPABILITY").ok()?;
+    let (major, minor) = text.split_once('.')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
+}
+
+/// Second-level cache of a card, in bytes.
+pub(crate) fn cache_bytes(device: &CudaDevice) -> Result<u64> {
+    let attribute = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE;
+    Ok(device.cuda_stream().context().attribute(attribute).w()?.unsigned_abs().into())
+}
+
+/// The image of a source for a card, the best that was built.
 fn image(source: &str, element: &str, card: Card) -> Option<&'static Image> {
     let find =
-        |arch: &str| IMAGES.iter().find(|i| i.source == source && i.element == element && i.arch == arch);
-    let exact = match card.capability {
-        (8, _) => find("80"),
-        (9, 0) => find("90a"),
-        _ => None,
-    };
-    exact.or_else(|| if card.capability.0 >= 8 { find("ptx80") } else { None })
+        |arch: &&str| IMAGES.iter().find(|i| i.source == source && i.element == element && i.arch == *arch);
+    card.codes().iter().find_map(find)
 }
 
 /// What has been loaded into a context.

@@ -21,7 +21,8 @@ pub enum KernelError {
     /// A card that no embedded kernel was compiled for.
     #[cfg(feature = "cuda")]
     #[error(
-        "no {kernel} kernel was built for this card ({card:?}); expected compute capability 8.0 or later"
+        "no {kernel} kernel was built for this card ({card:?}); expected compute capability 8.0 or later, or 7.5 for \
+         attention, or a build with its form in KINORA_CUDA_ARCHS"
     )]
     Card { kernel: &'static str, card: crate::plan::cuda::Card },
     /// The tensor library refused.

@@ -33,7 +33,8 @@ mod sums;
 mod used;
 
 pub use attention::{
-    AttentionSpec, BlockList, Mask, Precision, attention, attention_backward, attention_with_lse,
+    AttentionSpec, BlockList, Explained, Mask, Precision, attention, attention_backward, attention_with_lse,
+    explain_attention,
 };
 pub use combine::weighted_sum;
 pub use conv::{Conv2d, upsample_nearest2x};
@@ -43,6 +44,8 @@ pub use cuda::graph::Recorded;
 #[cfg(feature = "cuda")]
 pub use cuda::profile::{ProfileRow, profiled};
 #[cfg(feature = "cuda")]
+pub use cuda::streamed::{HostKeys, attention_streamed};
+#[cfg(feature = "cuda")]
 pub use cuda::{open as open_cuda, peak_memory};
 pub use error::{KernelError, Result};
 pub use gated::GatedLinear;
@@ -51,6 +54,8 @@ pub use norm::{GroupNorm, LayerNorm};
 pub use plan::conv::{ConvCall, ConvKernel, ConvPlan, LastPass, linear_is_ours, plan_cuda_conv};
 pub use plan::cuda::{Card, CudaCall, CudaPlan, MaskKind, plan_cuda_attention};
 pub use plan::cuda_backward::{BackwardPass, BackwardPlan, plan_cuda_backward};
+pub use plan::io::{AttentionIo, IoCall, Regime, attention_io};
+pub use plan::stream::{StreamPlan, plan_streaming};
 pub use plan::{AttentionKernel, AttentionPlan, AttentionShape, Target, plan_attention};
 pub use pointwise::{Activation, geglu};
 pub use rope::{RotaryPairs, rope};

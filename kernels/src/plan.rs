@@ -3,6 +3,8 @@
 pub(crate) mod conv;
 pub(crate) mod cuda;
 pub(crate) mod cuda_backward;
+pub(crate) mod io;
+pub(crate) mod stream;
 
 use crate::cpu::Isa;
 
@@ -56,23 +58,17 @@ pub struct AttentionPlan {
     pub key_tile: usize,
     /// `(sequence, query tile)` pairs a task does one after the other.
     pub tiles_per_task: usize,
-    /// Predicted traffic beyond the per-core caches, in bytes.
-    pub bytes: u128,
 }
 
 /// Picks the kernel and its tiles.
 pub fn plan_attention(shape: AttentionShape, target: Target) -> AttentionPlan {
     let AttentionShape { problems, queries, keys, dim } = shape;
-    let size = |rows: usize| 4 * rows as u128 * dim as u128;
     let Target::Cpu { isa, threads } = target else {
-        let scores = 4 * queries as u128 * keys as u128;
-        let bytes = problems as u128 * (2 * size(queries) + 2 * size(keys) + 6 * scores);
         return AttentionPlan {
             kernel: AttentionKernel::Composed,
             query_tile: queries,
             key_tile: keys,
             tiles_per_task: 1,
-            bytes,
         };
     };
     // Two vectors of queries fill the register tile; four such groups share a pass over the keys.
@@ -86,9 +82,7 @@ pub fn plan_attention(shape: AttentionShape, target: Target) -> AttentionPlan {
     let tiles = problems * queries.div_ceil(query_tile);
     let work = 4 * query_tile * keys.max(1) * dim.max(1);
     let tiles_per_task = ((1 << 21) / work).clamp(1, (tiles / (8 * threads.max(1))).max(1));
-    let bytes =
-        problems as u128 * (2 * size(queries) + queries.div_ceil(query_tile) as u128 * 2 * size(keys));
-    AttentionPlan { kernel, query_tile, key_tile, tiles_per_task, bytes }
+    AttentionPlan { kernel, query_tile, key_tile, tiles_per_task }
 }
 
 #[cfg(test)]
@@ -116,13 +110,6 @@ mod tests {
         let short = plan(3072, 16, 16, 32);
         assert!(short.tiles_per_task > 8 && 3072 / short.tiles_per_task >= 16);
         assert_eq!(plan(1, 4096, 4096, 64).tiles_per_task, 1);
-    }
-
-    #[test]
-    fn traffic_counts_each_pass_over_the_keys() {
-        let p = plan(2, 256, 512, 32);
-        assert_eq!(p.query_tile, 128);
-        assert_eq!(p.bytes, 2 * (2 * 256 * 32 * 4 + 2 * 2 * 512 * 32 * 4));
     }
 
     #[test]

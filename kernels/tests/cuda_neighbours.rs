@@ -271,10 +271,17 @@ fn activations_and_gates() {
 fn linear_layers() {
     let Some(device) = card() else { return };
     for dtype in DTYPES {
-        for (rows, inner, out) in
-            [(1, 1, 1), (3, 5, 7), (77, 768, 320), (300, 320, 24), (130, 64, 129), (2, 320, 1280), (2048, 320, 640),
-             (2100, 72, 96), (2049, 648, 160)]
-        {
+        for (rows, inner, out) in [
+            (1, 1, 1),
+            (3, 5, 7),
+            (77, 768, 320),
+            (300, 320, 24),
+            (130, 64, 129),
+            (2, 320, 1280),
+            (2048, 320, 640),
+            (2100, 72, 96),
+            (2049, 648, 160),
+        ] {
             let mut random = Random(inner as u64);
             let mut part = |dims: &[usize], by: f32| {
                 let values = random.fill(dims.iter().product()).iter().map(|x| x * by).collect();

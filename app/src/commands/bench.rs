@@ -8,12 +8,15 @@ use kinora_pipeline::store::atomic::AtomicFile;
 use kinora_pipeline::store::model_store::ModelStore;
 use serde_json::json;
 
-use crate::cli::BenchArgs;
+use crate::cli::{BenchArgs, BenchCommand};
 use crate::engines::Machinery;
 use crate::failure::{Failure, Kind, OrFail as _, Outcome};
 use crate::output::{say, table};
 
 pub(crate) fn run(args: &BenchArgs) -> Outcome {
+    if let Some(BenchCommand::Attention(args)) = &args.what {
+        return super::bench_attention::run(args);
+    }
     // Opened before the long work: a place that cannot be written is no news to have after it.
     let json_file = args.json.as_deref().map(AtomicFile::create).transpose().or_fail(Kind::Io)?;
     let machinery = Machinery::new(Device::Cpu, &ModelStore::default_root())?;

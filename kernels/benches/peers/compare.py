@@ -3,8 +3,11 @@
 From every column the least over the rounds. On a busy machine compare processor times with one
 thread: the clock then measures the neighbours, and threads that spin at a barrier wait for them.
 
-python compare.py PATH_OF_CPU_BENCH THREADS ROUNDS [FILTER]
+python compare.py PATH_OF_CPU_BENCH THREADS ROUNDS [FILTER] [--json FILE]
+
+`--json` keeps PyTorch's times for `kinora bench attention --peers`.
 """
+import json
 import os
 import subprocess
 import sys
@@ -21,6 +24,8 @@ def run(command, threads, best):
 
 def main():
     bench, threads, rounds, *rest = sys.argv[1:]
+    keep = rest.pop(rest.index("--json") + 1) if "--json" in rest else None
+    rest = [word for word in rest if word != "--json"]
     ours, peer = {}, {}
     for _ in range(int(rounds)):
         run([bench, *rest], threads, ours)
@@ -30,6 +35,10 @@ def main():
         if name in peer:
             cells = [f"{a:.3f} | {b:.3f} | {b / a:.2f}" for a, b in zip(ours[name], peer[name])]
             print(f"| {name} | {cells[0]} | {cells[1]} |")
+    if keep:
+        rows = [{"shape": name, "torch": ms} for name, (ms, _) in peer.items()]
+        with open(keep, "w") as file:
+            json.dump({"threads": int(threads), "rows": rows}, file, indent=1)
 
 
 main()

@@ -10,8 +10,8 @@ use super::tensor_map::TensorMap;
 use super::{Output, address, card, element, function, launch};
 use crate::attention::{AttentionSpec, BlockList, Dims, Mask};
 use crate::error::{KernelError, Result};
+use crate::plan::AttentionKernel;
 use crate::plan::cuda::{CudaCall, MaskKind, plan_cuda_attention};
-use crate::plan::{AttentionKernel, AttentionShape};
 use crate::used::note;
 
 /// `AttentionParams` of `cuda/common.cuh`, field by field. Strides count elements.
@@ -88,6 +88,33 @@ impl CardCopy {
     }
 }
 
+/// A call as the planner sees it; operands have five dimensions.
+pub(crate) fn call_of(operands: [&Tensor; 3], spec: &AttentionSpec, dims: &Dims) -> CudaCall {
+    let size = operands[0].dtype().size_in_bytes();
+    let aligned = operands.iter().all(|x| {
+        let (dims, stride) = (x.dims(), x.stride());
+        x.layout().start_offset() * size % 16 == 0
+            && (0..4).all(|axis| dims[axis] <= 1 || stride[axis] * size % 16 == 0)
+    });
+    let distinct = operands.iter().all(|x| (0..4).all(|axis| x.dims()[axis] <= 1 || x.stride()[axis] > 0));
+    CudaCall {
+        shape: dims.shape(),
+        half: operands[0].dtype() != DType::F32,
+        brain: operands[0].dtype() == DType::BF16,
+        aligned,
+        distinct,
+        plain_scale: spec.scale.is_finite() && spec.scale > 0.0,
+        mask: match spec.mask {
+            Mask::None => MaskKind::None,
+            Mask::Causal => MaskKind::Causal,
+            Mask::Lengths(_) => MaskKind::Lengths,
+            Mask::Bias(_) => MaskKind::Bias,
+            Mask::Blocks(_) => MaskKind::Blocks,
+        },
+        block: if let Mask::Blocks(list) = &spec.mask { list.block() } else { [0; 2] },
+    }
+}
+
 /// Runs a call whose operands have five dimensions; `None` when no kernel takes it.
 ///
 /// Returns `[batch, queries, inner, heads, dim]` and the log-sums `[batch, inner, heads, queries]`.
@@ -120,30 +147,8 @@ pub(crate) fn attention(
     };
     let (rows, out_dims) =
         (dims.batch * dims.inner * dims.heads, [dims.batch, dims.queries, dims.inner, dims.heads, dims.dim]);
-    let size = dtype.size_in_bytes();
-    let aligned = [&q, &k, &v].iter().all(|x| {
-        let (dims, stride) = (x.dims(), x.stride());
-        x.layout().start_offset() * size % 16 == 0
-            && (0..4).all(|axis| dims[axis] <= 1 || stride[axis] * size % 16 == 0)
-    });
-    let distinct =
-        [&q, &k, &v].iter().all(|x| (0..4).all(|axis| x.dims()[axis] <= 1 || x.stride()[axis] > 0));
     let card = card(device)?;
-    let call = CudaCall {
-        shape: AttentionShape { problems: rows, queries: dims.queries, keys: dims.keys, dim: dims.dim },
-        half: dtype != DType::F32,
-        aligned,
-        distinct,
-        plain_scale: spec.scale.is_finite() && spec.scale > 0.0,
-        mask: match spec.mask {
-            Mask::None => MaskKind::None,
-            Mask::Causal => MaskKind::Causal,
-            Mask::Lengths(_) => MaskKind::Lengths,
-            Mask::Bias(_) => MaskKind::Bias,
-            Mask::Blocks(_) => MaskKind::Blocks,
-        },
-        block: if let Mask::Blocks(list) = &spec.mask { list.block() } else { [0; 2] },
-    };
+    let call = call_of([&q, &k, &v], spec, dims);
     let plan = plan_cuda_attention(call, card);
     if plan.kernel == AttentionKernel::Composed {
         return Ok(None);

@@ -11,6 +11,41 @@ pub struct Card {
     pub multiprocessors: usize,
 }
 
+impl Card {
+    /// The compiled forms its attention kernels may come as, best first: machine code of a family, or PTX that
+    /// the driver compiles. Turing has matrix instructions for f16, Volta runs the plain kernel.
+    pub fn codes(self) -> &'static [&'static str] {
+        match self.capability {
+            (9, 0) => &["90a", "ptx80"],
+            (8, _) => &["80", "ptx80"],
+            (7, 5) => &["ptx75", "ptx70"],
+            (7, _) => &["ptx70"],
+            (major, _) if major > 8 => &["ptx80"],
+            _ => &[],
+        }
+    }
+
+    /// The most shared memory a block may have, in bytes.
+    pub fn shared_limit(self) -> u32 {
+        let kib = match self.capability {
+            (7, 5) => 64,
+            (7, _) => 96,
+            (8, 0 | 7) => 163,
+            (8 | 12, _) => 99,
+            _ => 227,
+        };
+        kib << 10
+    }
+
+    /// Whether its matrix instructions take the type of a call.
+    fn multiplies(self, call: CudaCall) -> bool {
+        match self.capability {
+            (7, 5) => call.half && !call.brain,
+            (major, _) => call.half && major >= 8,
+        }
+    }
+}
+
 /// Which keys a query may see, without the data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MaskKind {
@@ -33,6 +68,8 @@ pub struct CudaCall {
     pub shape: AttentionShape,
     /// f16 or bf16, not f32.
     pub half: bool,
+    /// bf16.
+    pub brain: bool,
     /// Every row starts at a multiple of 16 bytes.
     pub aligned: bool,
     /// No operand repeats memory through a stride of zero.
@@ -50,6 +87,8 @@ pub struct CudaCall {
 pub struct CudaPlan {
     /// The algorithm; `Composed` when no kernel takes the call.
     pub kernel: AttentionKernel,
+    /// The form of it that is best for the card; none for a card without one.
+    pub code: Option<&'static str>,
     /// Head dimension the kernel is compiled for; at least the call's.
     pub dim: usize,
     /// Groups of 16 keys held at once, where the kernel has a choice.
@@ -62,11 +101,6 @@ pub struct CudaPlan {
     pub threads: u32,
     /// Dynamic shared memory of a block, in bytes.
     pub shared_bytes: u32,
-    /// Predicted traffic from and to device memory, in bytes: each operand once, keys again where
-    /// they cannot stay in the second-level cache.
-    pub bytes: u128,
-    /// The least traffic any exact kernel needs.
-    pub floor_bytes: u128,
 }
 
 /// Head dimensions of the kernels that keep rows in registers.
@@ -75,20 +109,20 @@ const REGISTER_DIMS: [usize; 7] = [32, 40, 64, 80, 96, 128, 160];
 const TILED_DIMS: [usize; 9] = [32, 48, 64, 80, 96, 128, 160, 192, 256];
 /// Tiles of the Hopper kernel, as `cuda/hopper.cu` instantiates it.
 const HOPPER_TILES: [HopperTile; 6] = [
-    HopperTile { dim: 40, queries: 192, keys: 128 },
-    HopperTile { dim: 64, queries: 192, keys: 128 },
-    HopperTile { dim: 72, queries: 192, keys: 128 },
-    HopperTile { dim: 80, queries: 192, keys: 112 },
-    HopperTile { dim: 128, queries: 128, keys: 128 },
-    HopperTile { dim: 160, queries: 128, keys: 96 },
+    HopperTile { dim: 40, queries: 192, keys: 128, stages: [2, 2] },
+    HopperTile { dim: 64, queries: 192, keys: 128, stages: [2, 2] },
+    HopperTile { dim: 72, queries: 192, keys: 128, stages: [1, 2] },
+    HopperTile { dim: 80, queries: 192, keys: 112, stages: [2, 2] },
+    HopperTile { dim: 128, queries: 128, keys: 128, stages: [2, 3] },
+    HopperTile { dim: 160, queries: 128, keys: 96, stages: [1, 2] },
 ];
 /// Its tiles for lists of blocks.
 const HOPPER_BLOCK_TILES: [HopperTile; 5] = [
-    HopperTile { dim: 40, queries: 128, keys: 128 },
-    HopperTile { dim: 64, queries: 128, keys: 128 },
-    HopperTile { dim: 80, queries: 128, keys: 128 },
-    HopperTile { dim: 128, queries: 128, keys: 128 },
-    HopperTile { dim: 160, queries: 128, keys: 96 },
+    HopperTile { dim: 40, queries: 128, keys: 128, stages: [2, 3] },
+    HopperTile { dim: 64, queries: 128, keys: 128, stages: [2, 3] },
+    HopperTile { dim: 80, queries: 128, keys: 128, stages: [2, 3] },
+    HopperTile { dim: 128, queries: 128, keys: 128, stages: [2, 3] },
+    HopperTile { dim: 160, queries: 128, keys: 96, stages: [1, 2] },
 ];
 
 #[derive(Debug, Clone, Copy)]
@@ -96,70 +130,55 @@ struct HopperTile {
     dim: usize,
     queries: usize,
     keys: usize,
+    /// Tiles of queries and of keys held at once; values have two.
+    stages: [usize; 2],
 }
-/// Second-level cache of the smallest card that matters, in bytes.
-const CACHE: u128 = 4 << 20;
 
 /// Picks the kernel, its tile and its grid.
 ///
 /// Keys that fit one tile are read once: up to 64 with few queries by the short-sequence kernel, up
 /// to 128 by the one that keeps them in shared memory. The rest runs tiled, on Hopper's own matrix
 /// instructions where the head dimension has a kernel. f32, odd dimensions and misaligned rows take
-/// the plain kernel. (FlashAttention's bound: traffic N² d² / M, so the tile of queries is as tall
-/// as registers allow.)
+/// the plain kernel. What a call moves is [`attention_io`](super::io::attention_io)'s to say: traffic is
+/// N² d² / M, so the tile of queries is as tall as registers allow.
 pub fn plan_cuda_attention(call: CudaCall, card: Card) -> CudaPlan {
     let AttentionShape { problems, queries, keys, dim } = call.shape;
-    let bytes_of =
-        |rows: usize| problems as u128 * rows as u128 * dim as u128 * if call.half { 2 } else { 4 };
-    let floor_bytes = 2 * bytes_of(queries) + 2 * bytes_of(keys);
-    let again = |query_tile: usize| {
-        let passes = queries.div_ceil(query_tile).max(1) as u128;
-        let head = 2 * bytes_of(keys) / problems.max(1) as u128;
-        if head > CACHE { (passes - 1) * 2 * bytes_of(keys) } else { 0 }
-    };
-    let plan = |kernel, dim, key_groups, tiles: usize, blocks: u64, threads, shared_bytes, again| CudaPlan {
+    let plan = |kernel, dim, key_groups, tiles: usize, blocks: u64, threads, shared_bytes| CudaPlan {
         kernel,
+        code: card.codes().first().copied(),
         dim,
         key_groups,
         tiles: tiles.max(1),
         blocks,
         threads,
         shared_bytes,
-        bytes: floor_bytes + again,
-        floor_bytes,
     };
     let many = |tiles: usize| problems as u64 * tiles.max(1) as u64;
     let register_dim = REGISTER_DIMS.contains(&dim);
-    let fast = call.half && call.aligned && call.plain_scale && dim % 8 == 0 && dim <= 256;
+    let fast = card.multiplies(call) && call.aligned && call.plain_scale && dim % 8 == 0 && dim <= 256;
     // The tiled kernels walk over a list of blocks; their tiles must not straddle two.
     let tiled = TILED_DIMS.into_iter().find(|d| dim <= *d).unwrap_or(256);
     let warps = if tiled <= 128 { 8 } else { 4 };
     let whole_blocks = call.block[0].is_multiple_of(16 * warps) && call.block[1].is_multiple_of(64);
     let hopper = hopper_tile(call, card);
-    if !fast || call.mask == MaskKind::Blocks && !whole_blocks && hopper.is_none() {
-        if dim > 256 {
-            return plan(
-                AttentionKernel::Composed,
-                dim,
-                0,
-                1,
-                0,
-                0,
-                0,
-                6 * problems as u128 * (queries * keys) as u128,
-            );
-        }
+    let exact = || {
         let (query_tile, key_tile) = (32, 16);
         let tiles = queries.div_ceil(query_tile);
         let floats = (query_tile + 2 * key_tile) * (dim + 1) + query_tile * (key_tile + 1);
         let shared = 4 * floats as u32;
-        return plan(AttentionKernel::Exact, dim, 0, tiles, many(tiles), 256, shared, again(query_tile));
+        if dim > 256 || shared > card.shared_limit() {
+            return plan(AttentionKernel::Composed, dim, 0, 1, 0, 0, 0);
+        }
+        plan(AttentionKernel::Exact, dim, 0, tiles, many(tiles), 256, shared)
+    };
+    if !fast || call.mask == MaskKind::Blocks && !whole_blocks && hopper.is_none() {
+        return exact();
     }
     if keys <= 64 && queries <= 64 && register_dim && !matches!(call.mask, MaskKind::Bias | MaskKind::Blocks)
     {
         let tiles = queries.div_ceil(16).max(1);
         let key_groups = keys.div_ceil(16).next_power_of_two().max(1);
-        return plan(AttentionKernel::Short, dim, key_groups, tiles, many(tiles).div_ceil(4), 128, 0, 0);
+        return plan(AttentionKernel::Short, dim, key_groups, tiles, many(tiles).div_ceil(4), 128, 0);
     }
     if keys <= 128 && register_dim && matches!(call.mask, MaskKind::None | MaskKind::Lengths) {
         let groups = [1, 2, 5, 8].into_iter().find(|groups| keys <= 16 * groups).unwrap_or(8);
@@ -169,30 +188,25 @@ pub fn plan_cuda_attention(call: CudaCall, card: Card) -> CudaPlan {
         let wanted = (4 * card.multiprocessors).div_ceil(problems.max(1)).min(strips.div_ceil(8));
         let tiles = full.max(wanted).max(1);
         let shared = (64 * groups * dim) as u32;
-        return plan(AttentionKernel::Cross, dim, groups, tiles, many(tiles), 256, shared, 0);
+        return plan(AttentionKernel::Cross, dim, groups, tiles, many(tiles), 256, shared);
     }
-    if let Some(HopperTile { dim, queries: query_tile, keys: key_tile }) = hopper {
+    if let Some(HopperTile { dim, queries: query_tile, keys: key_tile, stages }) = hopper {
         let boxes = dim.div_ceil(64);
-        // Queries once, keys and values two deep, barriers, room to align.
-        let shared = (boxes * 128 * (query_tile + 4 * key_tile) + 128 + 1024) as u32;
+        // Tiles, barriers, room to align.
+        let rows = stages[0] * query_tile + (stages[1] + 2) * key_tile;
+        let shared = (boxes * 128 * rows + 128 + 1024) as u32;
         let threads = 2 * query_tile as u32 + 128;
         let tiles = queries.div_ceil(query_tile);
         // Persistent: a block a multiprocessor takes tiles in turn.
         let blocks = many(tiles).min(card.multiprocessors.max(1) as u64);
-        return plan(
-            AttentionKernel::Hopper,
-            dim,
-            key_tile / 16,
-            tiles,
-            blocks,
-            threads,
-            shared,
-            again(query_tile),
-        );
+        return plan(AttentionKernel::Hopper, dim, key_tile / 16, tiles, blocks, threads, shared);
     }
     let tiles = queries.div_ceil(16 * warps);
     let shared = ((16 * warps + 2 * 64) * 2 * (tiled + 8)) as u32;
-    plan(AttentionKernel::Flash, tiled, 0, tiles, many(tiles), 32 * warps as u32, shared, again(16 * warps))
+    if shared > card.shared_limit() {
+        return exact();
+    }
+    plan(AttentionKernel::Flash, tiled, 0, tiles, many(tiles), 32 * warps as u32, shared)
 }
 
 /// The Hopper kernel's tile when it takes the call; smaller head dimensions are filled up with zeros.
@@ -222,6 +236,7 @@ mod tests {
         CudaCall {
             shape: AttentionShape { problems, queries, keys, dim },
             half: true,
+            brain: false,
             aligned: true,
             distinct: true,
             plain_scale: true,
@@ -236,7 +251,6 @@ mod tests {
             let p = plan_cuda_attention(call(200_000 * 8, frames, frames, 40), H100);
             assert_eq!((p.kernel, p.key_groups), (AttentionKernel::Short, groups));
             assert_eq!(p.blocks, 200_000 * 8 * frames.div_ceil(16) as u64 / 4);
-            assert_eq!(p.bytes, p.floor_bytes);
         }
     }
 
@@ -304,12 +318,29 @@ mod tests {
         assert_eq!(listed([128, 100], ADA), AttentionKernel::Exact);
         assert_eq!(listed([64, 64], H100), AttentionKernel::Exact);
     }
-
     #[test]
-    fn keys_beyond_the_cache_are_counted_again() {
-        let small = plan_cuda_attention(call(8, 4096, 4096, 40), ADA);
-        assert_eq!(small.bytes, small.floor_bytes);
-        let large = plan_cuda_attention(call(8, 65_536, 65_536, 128), ADA);
-        assert!(large.bytes > 100 * large.floor_bytes);
+    fn old_cards_take_what_they_can() {
+        let (turing, volta) = (
+            Card { capability: (7, 5), multiprocessors: 40 },
+            Card { capability: (7, 0), multiprocessors: 80 },
+        );
+        let on = |card, call| {
+            let p = plan_cuda_attention(call, card);
+            assert!(p.shared_bytes <= card.shared_limit());
+            (p.kernel, p.code)
+        };
+        let code = Some("ptx75");
+        assert_eq!(on(turing, call(256, 4096, 4096, 40)), (AttentionKernel::Flash, code));
+        assert_eq!(on(turing, call(256, 4096, 77, 40)), (AttentionKernel::Cross, code));
+        assert_eq!(on(turing, call(65_536, 16, 16, 40)), (AttentionKernel::Short, code));
+        // No room for its tiles, no bf16, and no room at all.
+        assert_eq!(on(turing, call(16, 4096, 4096, 160)), (AttentionKernel::Exact, code));
+        let brain = CudaCall { brain: true, ..call(16, 4096, 4096, 40) };
+        assert_eq!(on(turing, brain), (AttentionKernel::Exact, code));
+        assert_eq!(on(turing, call(16, 4096, 4096, 256)), (AttentionKernel::Composed, code));
+        assert_eq!(on(volta, call(256, 4096, 77, 40)), (AttentionKernel::Exact, Some("ptx70")));
+        assert_eq!(on(volta, call(16, 4096, 4096, 256)), (AttentionKernel::Exact, Some("ptx70")));
+        let kepler = Card { capability: (3, 5), multiprocessors: 13 };
+        assert_eq!(plan_cuda_attention(call(1, 1, 1, 8), kepler).code, None);
     }
 }
