@@ -44,11 +44,20 @@ fn open(path: &Path) -> SoundReader {
 
 /// The samples FFmpeg's command line decodes, left and right in turn.
 fn heard(path: &Path) -> Option<Vec<f32>> {
-    let raw = path.with_extension("raw");
+    let raw = path.with_added_extension("raw");
     let (from, to) = (path.to_str().unwrap(), raw.to_str().unwrap());
     tool("ffmpeg", &["-v", "error", "-i", from, "-map", "0:a", "-f", "f32le", to])?;
     let bytes = std::fs::read(&raw).unwrap();
     Some(bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
+}
+
+/// How many samples the container says there are; none where it counts otherwise.
+fn stated(path: &Path) -> Option<u64> {
+    let entries = "stream=duration_ts,time_base";
+    let args = ["-v", "error", "-select_streams", "a:0", "-show_entries", entries, "-of", "csv=p=0"];
+    let text = tool("ffprobe", &[&args[..], &[path.to_str().unwrap()]].concat())?;
+    let (base, length) = text.trim().split_once(',')?;
+    (base == "1/48000").then(|| length.parse().unwrap())
 }
 
 fn error(found: &[f32], from: u64) -> f64 {
@@ -70,8 +79,14 @@ fn sound_is_as_long_as_the_frames_and_in_its_place() {
         let path = dir.path().join(name);
         let count = write(&path, codec, 35);
         if let Some(heard) = heard(&path) {
-            assert_eq!(heard.len() as u64 / 2, count, "{name}: to the sample");
-            assert!(error(&heard, 0) < worst, "{name}: {}", error(&heard, 0));
+            // The last packet of AAC decodes whole, and the container says how much of it counts.
+            let (decoded, rest) = (heard.len() as u64 / 2, if codec == Codec::H264 { 1023 } else { 0 });
+            assert!((count..=count + rest).contains(&decoded), "{name}: {decoded} samples, not {count}");
+            if let Some(stated) = stated(&path) {
+                assert_eq!(stated, count, "{name}: to the sample");
+            }
+            let heard = &heard[..count as usize * 2];
+            assert!(error(heard, 0) < worst, "{name}: {}", error(heard, 0));
         }
         let mut reader = open(&path);
         let mut all = vec![0.0; count as usize * 2];

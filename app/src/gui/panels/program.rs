@@ -148,20 +148,20 @@ fn frame(ui: &Ui, state: &mut State, stage: Rect, film: &Film, index: usize, lay
     }
     if layer.0 > 0 {
         // What fades in over another shows its nearest frame meanwhile.
-        if let Some(image) = state.player.there(film, index) {
+        if let Some((_, image)) = state.player.there(film, index) {
             draw(ui, state, "program", layer, &image, place(stage, &info));
         }
         return state.player.is_bad(film, index);
     }
-    // What was drawn before stays until there is something new, or something nearer: no flicker between
-    // frames, and a jump in a long clip shows at once where it leads.
+    // What was drawn before stays until there is something new: no flicker between frames. While it stands
+    // what is nearest is drawn, so that a jump in a long clip shows at once where it leads.
+    let nearest = if speed == 0.0 { state.player.there(film, index) } else { None };
+    if let Some((at, _)) = nearest {
+        state.monitor.drawn = Some((film.clone(), at));
+    }
     if let Some((drawn, at)) = state.monitor.drawn.clone()
         && let Some(Ok(old)) = state.player.film(&drawn)
-        && let Some(image) = if drawn == *film && speed == 0.0 {
-            state.player.there(film, index)
-        } else {
-            state.player.known(&drawn, at)
-        }
+        && let Some(image) = state.player.known(&drawn, at)
     {
         draw(ui, state, "program", layer, &image, place(stage, &old));
     }

@@ -260,13 +260,10 @@ impl Player {
     }
 
     /// The frame that is there and nearest to `index`, while that one is decoded.
-    pub(crate) fn there(&self, film: &Film, index: usize) -> Option<Arc<ColorImage>> {
+    pub(crate) fn there(&self, film: &Film, index: usize) -> Option<(usize, Arc<ColorImage>)> {
         let there = self.order.iter().filter(|(other, _)| other == film);
-        let near = there.min_by_key(|(_, at)| at.abs_diff(index))?;
-        match self.frames.get(near) {
-            Some(Slot::There(image)) => Some(Arc::clone(image)),
-            _ => None,
-        }
+        let (_, near) = there.min_by_key(|(_, at)| at.abs_diff(index))?;
+        Some((*near, self.known(film, *near)?))
     }
 
     /// Whether a frame could not be decoded.

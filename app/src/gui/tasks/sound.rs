@@ -15,7 +15,11 @@ use kinora_pipeline::media::SOUND_RATE;
 /// Seconds of sound that are mixed ahead.
 const AHEAD: f64 = 0.25;
 /// How long play waits for a device to begin before it goes on without sound.
-const PATIENCE: Duration = Duration::from_millis(700);
+const PATIENCE: Duration = Duration::from_millis(if cfg!(test) { 60_000 } else { 700 });
+/// How long sound goes on that nobody follows.
+const ALONE: Duration = Duration::from_millis(if cfg!(test) { 60_000 } else { 2000 });
+/// Looks at the window without anybody following after which its sound ends.
+const UNSEEN: u32 = 8;
 /// How long after a device refused another try is made.
 const AGAIN: Duration = Duration::from_secs(10);
 
@@ -74,8 +78,9 @@ struct Line {
     taken: (u64, u64),
     /// When something was taken last, and how long after that it is heard.
     last: Option<(Instant, Duration)>,
-    /// When this run was asked for.
+    /// When this run was asked for, and when somebody last wanted to know how far it is.
     asked: Instant,
+    followed: Instant,
     /// Moments a second.
     rate: u32,
     volume: f32,
@@ -135,7 +140,8 @@ pub(crate) struct Sound {
     started: bool,
     /// The moment the monitor was given last; another one there means that somebody moved it.
     given: f64,
-    followed: Instant,
+    /// Looks at the window since somebody followed.
+    unseen: u32,
 }
 
 impl Sound {
@@ -149,13 +155,14 @@ impl Sound {
             taken: (0, 0),
             last: None,
             asked: Instant::now(),
+            followed: Instant::now(),
             rate: SOUND_RATE,
             volume: 1.0,
             refused: None,
             closed: false,
         };
         let shared = Arc::new(Shared { line: Mutex::new(line), changed: Condvar::new() });
-        Self { shared, way, started: false, given: 0.0, followed: Instant::now() }
+        Self { shared, way, started: false, given: 0.0, unseen: 0 }
     }
 
     /// How loud everything is, 0..=1.
@@ -171,12 +178,13 @@ impl Sound {
     /// Lets `score` sound from `position` on, `speed` seconds a second, unless it does already. Gives the
     /// moment that is heard now; none where nothing sounds and another clock must do.
     pub(crate) fn follow(&mut self, score: Score, position: f64, speed: f64) -> Option<f64> {
-        self.followed = Instant::now();
+        self.unseen = 0;
         if self.way == Way::Off || speed == 0.0 || score.is_empty() {
             self.stop();
             return None;
         }
         let mut line = self.shared.lock();
+        line.followed = Instant::now();
         let same = line.run.as_ref().is_some_and(|run| *run.score == score && run.speed == speed);
         if !same || (position - self.given).abs() > 1e-9 {
             if line.refused.is_some_and(|at| at.elapsed() < AGAIN) {
@@ -209,9 +217,11 @@ impl Sound {
         }
     }
 
-    /// Silence where nobody followed what plays for a moment: its panel is not on the screen.
-    pub(crate) fn rest(&self) {
-        if self.followed.elapsed() > Duration::from_millis(300) {
+    /// The window was looked at: silence where nobody followed what plays for a while, because its panel is
+    /// not on the screen.
+    pub(crate) fn rest(&mut self) {
+        self.unseen = self.unseen.saturating_add(1);
+        if self.unseen > UNSEEN {
             self.stop();
         }
     }
@@ -296,7 +306,8 @@ fn work(shared: &Arc<Shared>, way: Way) {
                 if line.closed {
                     return;
                 }
-                let enough = line.ready.len() as f64 / 2.0 >= AHEAD * f64::from(line.rate);
+                let enough = line.followed.elapsed() > ALONE
+                    || line.ready.len() as f64 / 2.0 >= AHEAD * f64::from(line.rate);
                 if let (Some(run), false) = (&line.run, enough) {
                     break (run.clone(), line.mixed, line.number, line.rate, line.refused.is_some());
                 }

@@ -6,6 +6,8 @@ use kinora_pipeline::media::{Channels, SOUND_RATE, SoundReader, VideoLimits};
 
 use egui_kittest::kittest::Queryable as _;
 
+use eframe::egui::Key;
+
 use super::support::Desk;
 use crate::gui::command::Command;
 use crate::gui::model::timeline::Edge;
@@ -46,12 +48,17 @@ fn desk() -> Option<Desk> {
     Some(desk)
 }
 
+fn play_or_pause(desk: &mut Desk) {
+    desk.harness.key_press(Key::Space);
+    desk.steps(3);
+}
+
 #[test]
 fn the_picture_follows_the_sound_and_mute_is_at_hand() {
     let Some(mut desk) = desk() else { return };
     desk.state_mut().show_timeline_at(0.5);
     desk.wait("the frame is there", |state| !state.player.is_busy());
-    desk.click("Play");
+    play_or_pause(&mut desk);
     assert!((desk.state().monitor.position - 0.5).abs() < 1e-9, "it waits for the device");
     let heard = desk.state().sound.take(12_000);
     assert!(heard.iter().step_by(2).all(|left| (left - 0.1).abs() < 1e-3));
@@ -68,10 +75,10 @@ fn the_picture_follows_the_sound_and_mute_is_at_hand() {
 
     // Moving the playhead moves the sound; standing still silences it.
     desk.state_mut().show_timeline_at(3.0);
-    desk.click("Play");
+    play_or_pause(&mut desk);
     assert!((desk.state().monitor.position - 3.0).abs() < 1e-9);
     desk.state().sound.take(100);
-    desk.click("Pause");
+    play_or_pause(&mut desk);
     desk.steps(2);
     assert!(!desk.state().monitor.is_playing());
 }

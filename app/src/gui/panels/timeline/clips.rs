@@ -325,7 +325,7 @@ fn frames(
         let index = info.frame_at(t);
         // The monitor goes first: a strip can wait, a person who scrubs cannot.
         let asked = if state.player.is_busy() { None } else { state.strips.still(film, info, index) };
-        let there = asked.or_else(|| state.strips.there(film, index));
+        let there = asked.or_else(|| state.strips.there(film, index).map(|(_, image)| image));
         if let Some(picture) = there {
             let slot = format!("strip {:p}", std::sync::Arc::as_ptr(&picture));
             let texture = state.textures.get(ui.ctx(), &slot, &picture);
