@@ -4,10 +4,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use cpal::traits::{DeviceTrait, HostTrait, StreamTrait};
-use cpal::{FromSample, SampleFormat, SizedSample, Stream, StreamConfig};
+use cpal::{BufferSize, FromSample, SampleFormat, SizedSample, Stream, StreamConfig, SupportedBufferSize};
 use kinora_pipeline::media::SOUND_RATE;
 
 use super::Shared;
+
+/// Moments the device takes at once: enough to bear a busy machine. The picture allows for the delay.
+const BUFFER: u32 = 2048;
 
 /// A device that takes sound as long as this lives.
 pub(super) struct Device {
@@ -28,7 +31,10 @@ impl Device {
             })
         });
         let chosen = ours.unwrap_or(usual);
-        let (format, config) = (chosen.sample_format(), chosen.config());
+        let (format, mut config) = (chosen.sample_format(), chosen.config());
+        if let SupportedBufferSize::Range { min, max } = *chosen.buffer_size() {
+            config.buffer_size = BufferSize::Fixed(BUFFER.clamp(min, max));
+        }
         let stream = match format {
             SampleFormat::F32 => build::<f32>(&device, config, shared),
             SampleFormat::I16 => build::<i16>(&device, config, shared),
@@ -63,8 +69,9 @@ fn build<T: SizedSample + FromSample<f32>>(
         },
         move |error| {
             tracing::warn!("the sound device: {error}");
-            use cpal::ErrorKind::{DeviceNotAvailable, HostUnavailable, StreamInvalidated};
-            if matches!(error.kind(), DeviceNotAvailable | HostUnavailable | StreamInvalidated) {
+            // Of the rest a stream recovers by itself; anything else it may say for ever.
+            use cpal::ErrorKind::{DeviceChanged, RealtimeDenied, Xrun};
+            if !matches!(error.kind(), DeviceChanged | RealtimeDenied | Xrun) {
                 lost.lock().refused = Some(Instant::now());
             }
         },
