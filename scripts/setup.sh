@@ -7,6 +7,8 @@ packages=(
     build-essential pkg-config cmake
     # FFmpeg 5.1 or newer, and libclang for its bindings
     libavcodec-dev libavformat-dev libavutil-dev libswscale-dev libswresample-dev libclang-dev
+    # the window's sound
+    libasound2-dev
     # the command-line ffprobe is the second opinion of the media tests
     ffmpeg
 )

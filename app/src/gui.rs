@@ -17,6 +17,7 @@ mod overlays;
 mod panels;
 mod samples;
 mod sequence;
+mod sounding;
 mod state;
 mod tasks;
 #[cfg(test)]
@@ -74,6 +75,8 @@ pub(crate) fn open(document: Option<&Path>, measure: Option<f64>) -> Outcome {
             .with_inner_size(vec2(width, height))
             .with_min_inner_size(vec2(720.0, 480.0)),
         renderer: eframe::Renderer::Glow,
+        // Nothing here is a gradient, and without a graphics card noise for every pixel costs a good deal.
+        dithering: false,
         ..Default::default()
     };
     let document = document.map(Path::to_path_buf);

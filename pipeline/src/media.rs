@@ -4,6 +4,7 @@
 //! the `video` feature. All pictures inside Kinora are 8-bit sRGB; conversion happens here.
 
 mod error;
+mod exr;
 #[cfg(feature = "video")]
 mod ff;
 mod icc;
@@ -26,5 +27,7 @@ pub use ops::{crop, from_planes, resize, resize_mask, to_planes};
 pub use picture::{Mask, Picture, PictureError};
 pub use raster::{Raster, byte_from_signed};
 pub use recipe::read_recipe;
-pub use video_in::{Orientation, TimedPicture, VideoInfo, VideoReader, loudness};
+pub use video_in::{
+    Channels, Orientation, SOUND_RATE, SoundReader, TimedPicture, VideoInfo, VideoReader, loudness,
+};
 pub use video_out::{Codec, EncodeSpec, MediaSink, Quality, WrittenFile, create_sink, foreign_entry};

@@ -39,5 +39,5 @@ pub use plan::{Plan, PlanStep, RunOptions, Source};
 pub use receipt::{Receipt, ReceiptNode, receipt_path};
 pub use run::{RunContext, RunReport, run};
 pub use schema::{COMMITTED_AT, schema, schema_text};
-pub use value::{Clip, ClipWriter, Value, Written, frame_at, rational_fps};
+pub use value::{Clip, ClipWriter, Value, Written, frame_at, rational_fps, sample_at};
 pub use verify::{Comparison, VerifyReport, verify};

@@ -12,5 +12,8 @@ mod images;
 #[cfg(feature = "video")]
 #[path = "media/memory.rs"]
 mod memory;
+#[cfg(feature = "video")]
+#[path = "media/sound.rs"]
+mod sound;
 #[path = "media/support.rs"]
 mod support;

@@ -106,6 +106,78 @@ fn one_clip_fades_into_the_next_and_out() {
     mixed(&a[3], None, 0.5, &film[5]);
 }
 
+/// What the film of `clips` sounds like, left and right in turn; none without FFmpeg's command line.
+#[cfg(feature = "video")]
+fn heard(clips: &Value) -> Option<Vec<f32>> {
+    use kinora_pipeline::media::{Channels, SOUND_RATE, SoundReader, VideoLimits};
+    let bench = bench();
+    // A level of a quarter on the left alone: what is heard is the gain.
+    let made = std::process::Command::new("ffmpeg")
+        .args([
+            "-v",
+            "error",
+            "-f",
+            "lavfi",
+            "-i",
+            "testsrc=size=64x64:rate=8:duration=2",
+            "-f",
+            "lavfi",
+            "-i",
+        ])
+        .args(["aevalsrc=0.25|0:s=48000:d=2", "-c:v", "ffv1", "-c:a", "pcm_s16le"])
+        .arg(bench.shots().join("level.mkv"))
+        .status();
+    if !made.is_ok_and(|status| status.success()) {
+        eprintln!("skipped: ffmpeg is not installed");
+        return None;
+    }
+    let text = json!({ "kinora": 1, "nodes": {
+        "level": { "op": "video.load", "path": "level.mkv" },
+        "late": { "op": "video.load", "path": "level.mkv", "start": 1, "frames": 4 },
+        "film": { "op": "video.sequence", "fps": 8, "clips": clips },
+        "file": { "op": "video.save", "video": "@film", "path": "out/film.mov" },
+    } });
+    bench.run(&text.to_string(), &bench.options(), &Watch::new(None)).unwrap();
+    let path = bench.shots().join("out/film.mov");
+    let limits = VideoLimits::default();
+    let mut reader = SoundReader::open(&path, SOUND_RATE, Channels::Stereo, &limits).unwrap()?;
+    let mut samples = vec![9.0; SOUND_RATE as usize * 8];
+    reader.read(0, &mut samples).unwrap();
+    Some(samples)
+}
+
+#[test]
+#[cfg(feature = "video")]
+fn sounds_are_cut_mixed_and_faded_with_their_clips() {
+    let clips = json!([
+        { "video": "@level", "to": 1 },
+        { "video": "@level", "at": 0.5, "to": 0.5, "volume": 0.5 },
+        { "video": "@late", "at": 1.5, "fade_in": 0.25, "fade_out": 0.25 },
+    ]);
+    let Some(heard) = heard(&clips) else { return };
+    let left = |seconds: f64| f64::from(heard[(seconds * 48_000.0).round() as usize * 2]);
+    let quarter = std::f64::consts::FRAC_1_SQRT_2;
+    for (at, gain) in [
+        (0.0, 1.0),
+        (0.499_9, 1.0),
+        (0.5, 1.5),
+        (0.999_9, 1.5),
+        (1.0, 0.0),
+        (1.499_9, 0.0),
+        (1.5, 0.0),
+        (1.625, quarter),
+        (1.75, 1.0),
+        (1.875, quarter),
+        (2.0, 0.0),
+    ] {
+        assert!((left(at) - gain * 0.25).abs() < 2e-4, "at {at}: {} is not {gain} of it", left(at));
+    }
+    assert!(heard.iter().skip(1).step_by(2).all(|right| right.abs() < 1e-4), "the other side is silent");
+
+    // A clip that is muted leaves a film without sound.
+    assert!(self::heard(&json!([{ "video": "@level", "volume": 0 }])).is_none());
+}
+
 #[test]
 fn frames_are_kept_nowhere_and_made_once_more_the_same() {
     let bench = bench();
@@ -133,6 +205,7 @@ fn what_makes_no_sense_is_refused() {
         (clips(json!({ "video": "@photo" })), "a clip"),
         (clips(json!({ "video": "@a", "from": 0.3, "to": 0.2 })), "after \"from\""),
         (clips(json!({ "video": "@a", "fade_in": -1 })), "fade_in"),
+        (clips(json!({ "video": "@a", "volume": 9 })), "volume"),
         (clips(json!({ "video": "@film" })), "film"),
         (json!({ "op": "video.sequence", "clips": [{ "video": "@a" }], "width": 64 }), "height"),
         (json!({ "op": "video.sequence", "clips": [{ "video": "@a" }], "fps": 1000 }), "fps"),

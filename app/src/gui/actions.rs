@@ -80,6 +80,10 @@ impl State {
             C::SlipEarlier | C::SlipLater | C::FadeIn | C::FadeOut if self.chosen_clip().is_none() => {
                 say("no clip that can be changed is chosen")
             }
+            C::CrossFade if !self.can_cross() => say("choose a clip that begins where another one ends"),
+            C::ClipLouder | C::ClipQuieter | C::MuteClip if !self.chosen_sounds() => {
+                say("no clip with sound is chosen")
+            }
             C::AddToTimeline if self.placeable().is_none() => {
                 say("choose a picture in which something moves, or a clip")
             }
@@ -194,6 +198,9 @@ impl State {
             C::SlipEarlier | C::SlipLater => self.slip_clip(command == C::SlipLater),
             C::FadeIn => self.fade_clip(Edge::Start),
             C::FadeOut => self.fade_clip(Edge::End),
+            C::CrossFade => self.cross_clip(),
+            C::ClipLouder | C::ClipQuieter => self.turn_clip(command == C::ClipLouder),
+            C::MuteClip => self.mute_clip(),
             C::AddToTimeline => self.add_to_timeline(),
             C::AddTrack => {
                 if self.arrange("Add track", |timeline| timeline.add_track()) == Some(None) {
@@ -213,6 +220,18 @@ impl State {
             C::PasteKeys => ctx.send_viewport_cmd(ViewportCommand::RequestPaste),
             C::Repeat => {
                 self.settings.repeat = !self.settings.repeat;
+                self.touch_settings();
+            }
+            C::Mute => {
+                self.settings.muted = !self.settings.muted;
+                self.apply_volume();
+                self.touch_settings();
+            }
+            C::Louder | C::Quieter => {
+                let step = if command == C::Louder { 0.1 } else { -0.1 };
+                self.settings.volume = (self.settings.volume + step).clamp(0.0, 1.0);
+                self.settings.muted = false;
+                self.apply_volume();
                 self.touch_settings();
             }
             C::Palette => self.palette = Some(PaletteState::new()),

@@ -102,14 +102,15 @@ impl App {
         let ctx = ui.ctx().clone();
         let p = palette(ui);
         ui.painter().rect_filled(ui.max_rect(), 0, p.chrome);
-        let bar = Frame::new().fill(p.chrome).inner_margin(Margin::symmetric(8, 5));
+        // The ground is drawn once: each layer over the whole window costs without a graphics card.
+        let bar = Frame::new().inner_margin(Margin::symmetric(8, 5));
         Panel::top("menu").exact_size(TOP).resizable(false).show_separator_line(false).frame(bar).show(
             ui,
             |ui| {
                 menu(ui, &mut self.state);
             },
         );
-        let bar = Frame::new().fill(p.chrome).inner_margin(Margin::symmetric(12, 3));
+        let bar = Frame::new().inner_margin(Margin::symmetric(12, 3));
         Panel::bottom("status")
             .exact_size(BOTTOM)
             .resizable(false)
@@ -118,7 +119,7 @@ impl App {
             .show(ui, |ui| {
                 status(ui, &mut self.state);
             });
-        let page = Frame::new().fill(p.chrome).inner_margin(Margin { left: 4, right: 4, top: 0, bottom: 0 });
+        let page = Frame::new().inner_margin(Margin { left: 4, right: 4, top: 0, bottom: 0 });
         egui::CentralPanel::no_frame().frame(page).show(ui, |ui| {
             if self.state.project.is_none() {
                 welcome::show(ui, &mut self.state);

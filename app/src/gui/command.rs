@@ -108,6 +108,9 @@ pub(crate) enum Command {
     GoToStart,
     GoToEnd,
     Repeat,
+    Mute,
+    Louder,
+    Quieter,
     SplitClip,
     TrimStart,
     TrimEnd,
@@ -117,6 +120,10 @@ pub(crate) enum Command {
     SlipLater,
     FadeIn,
     FadeOut,
+    CrossFade,
+    ClipLouder,
+    ClipQuieter,
+    MuteClip,
     AddToTimeline,
     AddTrack,
     Snap,
@@ -225,6 +232,10 @@ pub(crate) const TABLE: &[Entry] = table! {
     Timeline: Command::SlipLater, "Slip one frame later", "Lets the chosen clip show what comes after in its shot; drag it with Alt held for more", None, [key(ALT, Key::ArrowRight)];
     Timeline: Command::FadeIn, "Fade in", "Lets the chosen clip appear from what lies under it, or cut in again", None, [];
     Timeline: Command::FadeOut, "Fade out", "Lets the chosen clip give way to what lies under it, or cut away again", None, [];
+    Timeline: Command::CrossFade, "Cross-fade", "Lets the chosen clip appear out of the one that ends where it begins, or cut in again", Some(icons::COLUMNS_2), [key(CTRL_SHIFT, Key::D)];
+    Timeline: Command::ClipLouder, "Louder clip", "Makes the sound of the chosen clip three decibels louder", None, [key(ALT, Key::ArrowUp)];
+    Timeline: Command::ClipQuieter, "Quieter clip", "Makes the sound of the chosen clip three decibels quieter", None, [key(ALT, Key::ArrowDown)];
+    Timeline: Command::MuteClip, "Mute clip", "Silences the chosen clip, or lets it be heard again", None, [];
     Timeline: Command::AddToTimeline, "Add to timeline", "Puts the chosen shot or clip at the end of the timeline", Some(icons::LIST_VIDEO), [key(NONE, Key::Period)];
     Timeline: Command::AddTrack, "Add track", "Adds a track on top", Some(icons::LAYERS), [];
     Timeline: Command::SetKey, "Set key", "Keeps the magnitude of the chosen region at the playhead, so that it can change from there", Some(icons::DIAMOND_PLUS), [key(SHIFT, Key::K)];
@@ -250,6 +261,9 @@ pub(crate) const TABLE: &[Entry] = table! {
     Play: Command::GoToStart, "To the first frame", "Shows the beginning", Some(icons::SKIP_BACK), [key(NONE, Key::Home)];
     Play: Command::GoToEnd, "To the last frame", "Shows the end", Some(icons::SKIP_FORWARD), [key(NONE, Key::End)];
     Play: Command::Repeat, "Repeat", "Plays from the beginning again at the end", Some(icons::REPEAT), [];
+    Play: Command::Mute, "Mute", "Plays without sound, or with it again", Some(icons::VOLUME_2), [key(SHIFT, Key::M)];
+    Play: Command::Louder, "Louder", "Plays everything louder", None, [];
+    Play: Command::Quieter, "Quieter", "Plays everything quieter", None, [];
     Help: Command::Palette, "All commands…", "Finds a command by its name", Some(icons::COMMAND), [key(CTRL, Key::P), key(SHIFT, Key::F1)];
     Help: Command::Shortcuts, "Keyboard shortcuts", "Lists what the keys do", Some(icons::KEYBOARD), [key(NONE, Key::F1)];
     Help: Command::About, "About Kinora", "Says what this is and what it is made of", Some(icons::INFO), [];

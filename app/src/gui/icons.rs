@@ -73,6 +73,7 @@ pub(crate) const TRASH_2: &str = "\u{E18E}";
 pub(crate) const TRIANGLE_ALERT: &str = "\u{E193}";
 pub(crate) const UNDO_2: &str = "\u{E2A1}";
 pub(crate) const UPLOAD: &str = "\u{E19E}";
+pub(crate) const VOLUME_2: &str = "\u{E1AB}";
 pub(crate) const X: &str = "\u{E1B2}";
 pub(crate) const ZOOM_IN: &str = "\u{E1B6}";
 pub(crate) const ZOOM_OUT: &str = "\u{E1B7}";

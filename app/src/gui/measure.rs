@@ -4,6 +4,7 @@
 //! Where there is no display the same frames are made without one ([`without_screen`]): what is timed
 //! then is all that the window's thread does up to the triangles, and no drawing of them.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use eframe::egui::{Context, Pos2, RawInput, Rect, Vec2, ViewportCommand, vec2};
@@ -37,6 +38,8 @@ pub(crate) struct Measure {
     work: Vec<f64>,
     /// Bytes of pictures a frame that went to the graphics card.
     uploads: Vec<f64>,
+    /// Seconds of processor time each kind of thread had used when timing began.
+    used: BTreeMap<String, f64>,
     /// Whether the frames are made without a screen.
     screenless: bool,
     finished: bool,
@@ -57,6 +60,7 @@ impl Measure {
             frames: vec![],
             work: vec![],
             uploads: vec![],
+            used: BTreeMap::new(),
             screenless: false,
             finished: false,
         }
@@ -91,6 +95,9 @@ impl Measure {
         let turn = self.begun.elapsed().as_secs_f64();
         state.canvas.zoom = Some(state.canvas.drawn_zoom.max(0.01));
         state.canvas.centre = [0.5 + 0.05 * turn.sin() as f32, 0.5 + 0.05 * turn.cos() as f32];
+        if self.last.is_none() {
+            self.used = threads();
+        }
         if let Some(last) = self.last.replace(now) {
             self.frames.push((now - last).as_secs_f64() * 1e3);
             self.work.push(worked.as_secs_f64() * 1e3);
@@ -112,6 +119,18 @@ impl Measure {
         ctx.send_viewport_cmd(ViewportCommand::Close);
     }
 
+    /// What each kind of thread took for a frame, whoever else used the processor meanwhile: of the window's
+    /// own thread, of the rasteriser's where that is software, of the render's.
+    fn per_frame(&self) -> Value {
+        let now = threads();
+        let count = self.frames.len().max(1) as f64;
+        let each = |(name, seconds): (&String, &f64)| {
+            let spent = seconds - self.used.get(name).unwrap_or(&0.0);
+            (spent > 0.0).then(|| (name.clone(), json!((spent / count * 1e5).round() / 100.0)))
+        };
+        Value::Object(now.iter().filter_map(each).collect())
+    }
+
     fn report(&self) -> Value {
         let total: f64 = self.frames.iter().sum();
         let count = self.frames.len();
@@ -124,6 +143,7 @@ impl Measure {
             "frame_milliseconds": quantiles(&self.frames),
             "work_milliseconds": quantiles(&self.work),
             "uploaded_bytes": quantiles(&self.uploads),
+            "processor_milliseconds_per_frame": self.per_frame(),
             "screen": !self.screenless,
             "histogram": histogram(&self.frames),
         })
@@ -200,6 +220,23 @@ fn resident() -> u64 {
     let what = ProcessRefreshKind::nothing().with_memory();
     system.refresh_processes_specifics(ProcessesToUpdate::Some(&[id]), false, what);
     system.process(id).map_or(0, sysinfo::Process::memory)
+}
+
+/// Seconds of processor time by the names of threads, their numbers left out; none where the system does not
+/// tell.
+fn threads() -> BTreeMap<String, f64> {
+    let mut used = BTreeMap::new();
+    for task in std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten() {
+        let Ok(stat) = std::fs::read_to_string(task.path().join("stat")) else { continue };
+        let Some((head, rest)) = stat.rsplit_once(')') else { continue };
+        let name = head.split_once('(').map_or("", |(_, name)| name);
+        let name = name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '-');
+        // The 14th and 15th field of all: ticks in the program and in the system.
+        let ticks = |at: usize| rest.split_whitespace().nth(at).and_then(|n| n.parse::<f64>().ok());
+        let seconds = (ticks(11).unwrap_or(0.0) + ticks(12).unwrap_or(0.0)) / 100.0;
+        *used.entry(name.to_owned()).or_insert(0.0) += seconds;
+    }
+    used
 }
 
 /// Seconds since the process was started, to a hundredth, where the system tells.

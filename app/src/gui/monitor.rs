@@ -125,8 +125,12 @@ impl Monitor {
         if !self.is_playing() {
             return;
         }
+        self.arrive(info, self.position + self.speed * seconds, repeat);
+    }
+
+    /// Play has come to a moment, which may lie beyond an end of the clip.
+    pub(crate) fn arrive(&mut self, info: &FilmInfo, mut position: f64, repeat: bool) {
         let length = info.seconds();
-        let mut position = self.position + self.speed * seconds;
         if !(0.0..length).contains(&position) {
             if repeat {
                 position = position.rem_euclid(length);

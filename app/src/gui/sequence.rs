@@ -152,9 +152,7 @@ impl State {
     pub(crate) fn seen(&mut self, t: f64) -> Vec<(Seen, f32)> {
         let fps = self.timeline_fps();
         let layers = self.timeline().map(|timeline| timeline.layers(t, fps)).unwrap_or_default();
-        let layers: Vec<(Placed, f32)> =
-            layers.into_iter().map(|(clip, opacity)| (clip.clone(), opacity as f32)).collect();
-        layers.into_iter().map(|(clip, opacity)| (self.seen_of(clip, t), opacity)).collect()
+        layers.into_iter().map(|(clip, opacity)| (self.seen_of(clip, t), opacity as f32)).collect()
     }
 
     fn seen_of(&mut self, clip: Placed, t: f64) -> Seen {

@@ -30,6 +30,7 @@ use super::tasks::opener::Opener;
 use super::tasks::pictures::{Loading, PictureKey, Pictures};
 use super::tasks::player::{Film, Player, Room};
 use super::tasks::runner::Runner;
+use super::tasks::sound::{Sound, Way};
 use super::tasks::waves::Waves;
 use super::tasks::{Shop, Wake};
 use super::theme::region_colour;
@@ -199,6 +200,7 @@ pub(crate) struct State {
     /// Small frames for the strips of the timeline.
     pub(crate) strips: Player,
     pub(crate) waves: Waves,
+    pub(crate) sound: Sound,
     pub(crate) outlooks: Outlooks,
     pub(crate) monitor: Monitor,
     pub(crate) sequence: TimelineView,
@@ -249,6 +251,8 @@ impl State {
             player: Player::new(&places.cache, Room::MONITOR, Arc::clone(&wake)),
             strips: Player::new(&places.cache, Room::STRIPS, Arc::clone(&wake)),
             waves: Waves::new(Arc::clone(&wake)),
+            // Tests make no noise, and must not depend on what is plugged in.
+            sound: Sound::new(if cfg!(test) { Way::Off } else { Way::Device }),
             outlooks: Outlooks::new(Arc::clone(&shop), &places.cache, Arc::clone(&wake)),
             monitor: Monitor::default(),
             sequence: TimelineView::default(),
@@ -306,6 +310,7 @@ impl State {
         if let Some(fault) = self.project.as_mut().and_then(Project::take_fault) {
             self.toasts.add(Kind::Warning, fault);
         }
+        self.sound.rest();
         self.keep_choice();
         self.follow_monitor();
         self.follow_files();
@@ -346,6 +351,7 @@ impl State {
             ThemeChoice::System => ThemePreference::System,
         });
         ctx.set_zoom_factor(self.settings.text_scale as f32 / 100.0);
+        self.apply_volume();
     }
 
     /// The chosen item.

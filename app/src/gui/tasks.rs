@@ -10,6 +10,7 @@ pub(crate) mod pictures;
 pub(crate) mod player;
 pub(crate) mod runner;
 pub(crate) mod share;
+pub(crate) mod sound;
 pub(crate) mod waves;
 pub(crate) mod worker;
 

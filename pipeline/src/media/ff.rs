@@ -183,6 +183,37 @@ pub(super) fn make_writable(frame: &mut ffmpeg::frame::Video) -> Result<(), ffmp
     }
 }
 
+/// Lets a demuxer pass over the packets of every stream but one, unread where its format can.
+pub(super) fn read_only(input: &mut ffmpeg::format::context::Input, stream: usize) {
+    // SAFETY: the context is live and exclusively borrowed; it has `nb_streams` live streams.
+    unsafe {
+        let context = input.as_mut_ptr();
+        for index in 0..(*context).nb_streams as usize {
+            if index != stream {
+                (**(*context).streams.add(index)).discard = ffi::AVDiscard::AVDISCARD_ALL;
+            }
+        }
+    }
+}
+
+/// Goes to the last point of a stream at or before a moment, in units of its time base, from which it can be
+/// decoded; to the first one after it where there is none before.
+pub(super) fn seek_stream(
+    input: &mut ffmpeg::format::context::Input,
+    stream: usize,
+    at: i64,
+) -> Result<(), ffmpeg::Error> {
+    let index = i32::try_from(stream).map_err(|_| ffmpeg::Error::StreamNotFound)?;
+    // SAFETY: the context is live and exclusively borrowed; a stream that is not there is refused.
+    let code = unsafe {
+        match ffi::avformat_seek_file(input.as_mut_ptr(), index, i64::MIN, at, at, 0) {
+            code if code < 0 => ffi::avformat_seek_file(input.as_mut_ptr(), index, i64::MIN, at, i64::MAX, 0),
+            code => code,
+        }
+    };
+    if code < 0 { Err(ffmpeg::Error::from(code)) } else { Ok(()) }
+}
+
 /// An encoder by name.
 pub(super) fn encoder(path: &Path, name: &str) -> Result<ffmpeg::Codec, MediaError> {
     start();

@@ -19,8 +19,8 @@ const MAX_RECIPE: u64 = 16 << 20;
 pub fn read_recipe(path: &Path) -> Result<Option<String>, MediaError> {
     let meta = std::fs::metadata(path).map_err(|e| MediaError::read(path, e))?;
     if meta.is_dir() {
-        let first = path.join("frame_00000.png");
-        return if first.is_file() { read_recipe(&first) } else { Ok(None) };
+        let first = ["png", "exr"].map(|end| path.join(format!("frame_00000.{end}")));
+        return first.iter().find(|first| first.is_file()).map_or(Ok(None), |first| read_recipe(first));
     }
     let mut file = BufReader::new(File::open(path).map_err(|e| MediaError::read(path, e))?);
     let mut head = Vec::new();
@@ -40,6 +40,10 @@ pub fn read_recipe(path: &Path) -> Result<Option<String>, MediaError> {
     }
     if head.starts_with(b"RIFF") && head.get(8..12) == Some(b"WEBP") {
         return whole(from_webp(&mut file));
+    }
+    if head.starts_with(&[0x76, 0x2f, 0x31, 0x01]) {
+        file.seek(SeekFrom::Start(0)).map_err(|e| MediaError::read(path, e))?;
+        return whole(super::exr::recipe(&mut file));
     }
     if head.starts_with(b"\xff\xd8\xff") {
         return Ok(None);

@@ -5,6 +5,8 @@ mod absent;
 #[cfg(feature = "video")]
 mod colour;
 #[cfg(feature = "video")]
+mod loudness;
+#[cfg(feature = "video")]
 mod open;
 mod orient;
 #[cfg(feature = "video")]
@@ -13,16 +15,40 @@ mod reader;
 mod sound;
 
 #[cfg(not(feature = "video"))]
-pub use absent::{VideoReader, loudness};
+pub use absent::{SoundReader, VideoReader, loudness};
+#[cfg(feature = "video")]
+pub use loudness::loudness;
 #[cfg(feature = "video")]
 pub(super) use open::container_tag;
 pub use orient::Orientation;
 #[cfg(feature = "video")]
 pub use reader::VideoReader;
 #[cfg(feature = "video")]
-pub use sound::loudness;
+pub use sound::SoundReader;
 
 use super::picture::Picture;
+
+/// Samples a second of all sound inside Kinora, for each of two channels.
+pub const SOUND_RATE: u32 = 48_000;
+
+/// Channels sound is handed out with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Channels {
+    /// One, mixed from all.
+    Mono,
+    /// Left and right, interleaved.
+    Stereo,
+}
+
+impl Channels {
+    /// How many.
+    pub fn count(self) -> usize {
+        match self {
+            Self::Mono => 1,
+            Self::Stereo => 2,
+        }
+    }
+}
 
 /// One decoded frame.
 #[derive(Debug, Clone, PartialEq)]

@@ -2,7 +2,9 @@
 
 mod gif;
 mod palette;
-mod png_sequence;
+mod sequence;
+#[cfg(feature = "video")]
+mod sound;
 #[cfg(feature = "video")]
 mod stream;
 #[cfg(feature = "video")]
@@ -20,7 +22,7 @@ mod webp_recipe;
 
 use std::path::{Path, PathBuf};
 
-pub use png_sequence::foreign_entry;
+pub use sequence::foreign_entry;
 
 use super::error::MediaError;
 use super::picture::Picture;
@@ -51,6 +53,8 @@ pub enum Codec {
     WebpAnimation,
     /// One PNG a frame: a folder, or a name with `%05d` in it.
     PngSequence,
+    /// One OpenEXR of half floats in linear light a frame: a folder, or a name with `%05d` in it.
+    ExrSequence,
 }
 
 impl Codec {
@@ -69,6 +73,7 @@ impl Codec {
             "gif" => Some(Self::Gif),
             "webp" => Some(Self::WebpAnimation),
             "png" => Some(Self::PngSequence),
+            "exr" => Some(Self::ExrSequence),
             _ => None,
         }
     }
@@ -84,7 +89,18 @@ impl Codec {
             Self::Gif => &["gif"],
             Self::WebpAnimation => &["webp"],
             Self::PngSequence => &["", "png"],
+            Self::ExrSequence => &["", "exr"],
         }
+    }
+
+    /// Whether the family stores sound beside its pictures.
+    pub fn has_sound(self) -> bool {
+        !matches!(self, Self::Gif | Self::WebpAnimation) && !self.is_pictures()
+    }
+
+    /// Whether every frame is a file of its own.
+    pub fn is_pictures(self) -> bool {
+        matches!(self, Self::PngSequence | Self::ExrSequence)
     }
 }
 
@@ -137,6 +153,8 @@ pub struct EncodeSpec {
     pub fps: (u32, u32),
     /// How much a lossy family keeps.
     pub quality: Quality,
+    /// Whether there is sound; families without sound take no notice.
+    pub sound: bool,
     /// The document that made the clip, stored in the container.
     pub recipe: Option<String>,
     /// Replace an existing file.
@@ -162,6 +180,15 @@ pub trait MediaSink: Send {
     /// The frame's size differs from the spec, or the encoder or the disk refuses.
     fn write(&mut self, picture: &Picture) -> Result<(), MediaError>;
 
+    /// Appends sound: [`SOUND_RATE`](crate::media::SOUND_RATE) samples a second, -1..=1, left and right in
+    /// turn. The family may have none, and then takes no notice.
+    ///
+    /// # Errors
+    /// The encoder or the disk refuses.
+    fn sound(&mut self, _samples: &[f32]) -> Result<(), MediaError> {
+        Ok(())
+    }
+
     /// Closes the file and puts it in its place.
     ///
     /// # Errors
@@ -178,7 +205,7 @@ pub fn create_sink(path: &Path, spec: &EncodeSpec) -> Result<Box<dyn MediaSink>,
     check(path, spec)?;
     match spec.codec {
         Codec::Gif => Ok(Box::new(gif::GifSink::create(path, spec)?)),
-        Codec::PngSequence => png_sequence::create(path, spec),
+        Codec::PngSequence | Codec::ExrSequence => sequence::create(path, spec),
         _ => create_stream(path, spec),
     }
 }
@@ -242,7 +269,7 @@ fn check(path: &Path, spec: &EncodeSpec) -> Result<(), MediaError> {
     }
     let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
     let allowed = spec.codec.extensions();
-    if spec.codec != Codec::PngSequence && !allowed.contains(&extension.as_str()) {
+    if !spec.codec.is_pictures() && !allowed.contains(&extension.as_str()) {
         return bad(
             format!("a name ending in .{} for {:?}", allowed.join(", ."), spec.codec),
             format!(".{extension}"),

@@ -19,12 +19,14 @@ pub use image_save::ImageSave;
 pub use mask_click::{Candidate, MaskClick};
 pub use mask_combine::{CombineMode, MaskCombine};
 pub use mask_import::MaskImport;
-pub use sequence_save::SequenceSave;
+pub use sequence_save::{FrameFormat, SequenceSave};
 pub use strip::Strip;
 pub use video_frame::VideoFrame;
 pub use video_load::VideoLoad;
 pub use video_save::{SaveCodec, VideoSave};
-pub use video_sequence::{Fit, MOMENT, SequenceClip, VideoSequence, opacity, sequence_frames};
+pub use video_sequence::{
+    Fit, MOMENT, SequenceClip, VideoSequence, loudness_at, mix, opacity, sequence_frames,
+};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Serialize;

@@ -1,5 +1,6 @@
 //! What travels between nodes, and how it lies in the cache.
 
+use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -7,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::context::RunError;
 use super::fields::PortKind;
-use crate::media::{ImageLimits, Mask, Picture, read_picture, write_png};
+use crate::media::{ImageLimits, Mask, Picture, SOUND_RATE, read_picture, write_png};
 use crate::store::atomic::AtomicError;
 use crate::store::cache::{Cache, CacheKey, Draft, Entry};
 
@@ -46,7 +47,31 @@ pub struct Written {
 #[derive(Debug, Clone)]
 pub struct Clip {
     frames: Arc<dyn Frames>,
+    sound: Option<Arc<dyn Sound>>,
     meta: ClipMeta,
+}
+
+/// Where the sound of a clip comes from.
+pub(super) trait Sound: std::fmt::Debug + Send + Sync {
+    /// Fills `out` with the sound from the sample `from` on, counted from the first frame: left and right in
+    /// turn, [`SOUND_RATE`] of each a second; silence where there is none.
+    fn read(&self, from: u64, out: &mut [f32]) -> Result<(), RunError>;
+}
+
+impl Sound for Entry {
+    fn read(&self, from: u64, out: &mut [f32]) -> Result<(), RunError> {
+        out.fill(0.0);
+        let path = self.path().join(SOUND);
+        let fail = |source| AtomicError::from_io("read", &path, source);
+        let mut file = std::fs::File::open(&path).map_err(fail)?;
+        file.seek(SeekFrom::Start(from.saturating_mul(8))).map_err(fail)?;
+        let mut bytes = Vec::with_capacity(out.len() * 4);
+        file.take(out.len() as u64 * 4).read_to_end(&mut bytes).map_err(fail)?;
+        for (to, of) in out.iter_mut().zip(bytes.as_chunks::<4>().0) {
+            *to = f32::from_le_bytes(*of);
+        }
+        Ok(())
+    }
 }
 
 /// Where the frames of a clip come from.
@@ -67,6 +92,9 @@ struct ClipMeta {
     height: u32,
     frames: usize,
     fps: (u32, u32),
+    /// Whether its sound lies beside its frames.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    sound: bool,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -80,6 +108,7 @@ enum Meta {
 const META: &str = "value.json";
 const PICTURE: &str = "picture.png";
 const MASK: &str = "mask.f32";
+const SOUND: &str = "sound.f32";
 const KERNELS: &str = "kernels.json";
 
 fn frame_name(index: usize) -> String {
@@ -95,14 +124,22 @@ impl Clip {
         }
     }
 
-    /// A clip whose frames are put together when they are asked for.
+    /// The clip of an entry of the cache.
+    fn kept(entry: &Arc<Entry>, meta: ClipMeta) -> Self {
+        let sound: Option<Arc<dyn Sound>> = if meta.sound { Some(Arc::<Entry>::clone(entry)) } else { None };
+        Self { frames: Arc::<Entry>::clone(entry), sound, meta }
+    }
+
+    /// A clip whose frames, and sound if there is any, are put together when they are asked for.
     pub(super) fn composed(
         frames: Arc<dyn Frames>,
+        sound: Option<Arc<dyn Sound>>,
         (width, height): (u32, u32),
         count: usize,
         fps: (u32, u32),
     ) -> Self {
-        Self { frames, meta: ClipMeta { width, height, frames: count.max(1), fps } }
+        let meta = ClipMeta { width, height, frames: count.max(1), fps, sound: sound.is_some() };
+        Self { frames, sound, meta }
     }
 
     /// Width of every frame in pixels.
@@ -129,6 +166,30 @@ impl Clip {
     pub fn frame(&self, index: usize) -> Result<Picture, RunError> {
         self.frames.frame(index)
     }
+
+    /// Whether it has sound.
+    pub fn has_sound(&self) -> bool {
+        self.sound.is_some()
+    }
+
+    /// Fills `out` with its sound from the sample `from` on, counted from its first frame: left and right in
+    /// turn, [`SOUND_RATE`] of each a second; silence where there is none.
+    pub fn sound(&self, from: u64, out: &mut [f32]) -> Result<(), RunError> {
+        match &self.sound {
+            Some(sound) => sound.read(from, out),
+            None => {
+                out.fill(0.0);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The sample of a clip's sound that begins with a frame, as a clip of that rate has it.
+pub fn sample_at(frame: u64, (rate, base): (u32, u32)) -> u64 {
+    let (frame, rate) = (u128::from(frame), u128::from(rate.max(1)));
+    let samples = (frame * u128::from(SOUND_RATE) * u128::from(base) * 2 + rate) / (rate * 2);
+    u64::try_from(samples).unwrap_or(u64::MAX)
 }
 
 /// The frame of `count` at `fps` that is seen at a moment of a clip, in seconds.
@@ -146,11 +207,29 @@ pub struct ClipWriter {
     fps: (u32, u32),
     size: Option<(u32, u32)>,
     frames: usize,
+    sound: Option<BufWriter<std::fs::File>>,
 }
 
 impl ClipWriter {
     pub(super) fn new(draft: Draft, fps: (u32, u32)) -> Self {
-        Self { draft, fps, size: None, frames: 0 }
+        Self { draft, fps, size: None, frames: 0, sound: None }
+    }
+
+    /// Adds sound: left and right in turn, [`SOUND_RATE`] of each a second, from the first frame on.
+    pub fn push_sound(&mut self, samples: &[f32]) -> Result<(), RunError> {
+        let path = self.draft.path().join(SOUND);
+        let fail = |source| AtomicError::from_io("write", &path, source);
+        let file = match &mut self.sound {
+            Some(file) => file,
+            None => {
+                let file = std::fs::File::create(&path).map_err(fail)?;
+                self.sound.insert(BufWriter::with_capacity(1 << 16, file))
+            }
+        };
+        for sample in samples {
+            file.write_all(&sample.to_le_bytes()).map_err(fail)?;
+        }
+        Ok(())
     }
 
     /// Frames so far.
@@ -178,9 +257,14 @@ impl ClipWriter {
         let Some((width, height)) = self.size else {
             return Err(RunError::bug("a clip without frames was finished".into()));
         };
-        let meta = ClipMeta { width, height, frames: self.frames, fps: self.fps };
+        let sound = self.sound.is_some();
+        if let Some(mut file) = self.sound {
+            let path = self.draft.path().join(SOUND);
+            file.flush().map_err(|source| AtomicError::from_io("write", &path, source))?;
+        }
+        let meta = ClipMeta { width, height, frames: self.frames, fps: self.fps, sound };
         write_meta(&self.draft, &Meta::Clip(meta))?;
-        Ok(Value::Clip(Clip { frames: self.draft.commit()?, meta }))
+        Ok(Value::Clip(Clip::kept(&self.draft.commit()?, meta)))
     }
 }
 
@@ -278,10 +362,7 @@ impl Value {
                 let alpha = values.iter().map(|value| f32::from_le_bytes(*value)).collect();
                 rest.is_empty().then(|| Mask::new(width, height, alpha).ok())?.map(Self::mask)
             }
-            Meta::Clip(meta) => {
-                let frames: Arc<dyn Frames> = Arc::<Entry>::clone(entry);
-                Some(Self::Clip(Clip { frames, meta }))
-            }
+            Meta::Clip(meta) => Some(Self::Clip(Clip::kept(entry, meta))),
         }
     }
 }
@@ -296,6 +377,13 @@ impl Digester {
         self.0.update(&picture.width().to_le_bytes());
         self.0.update(&picture.height().to_le_bytes());
         self.0.update(picture.rgb());
+    }
+
+    /// Adds sound.
+    pub(super) fn sound(&mut self, samples: &[f32]) {
+        samples.iter().for_each(|sample| {
+            self.0.update(&sample.to_le_bytes());
+        });
     }
 
     /// Adds a mask.
@@ -360,6 +448,12 @@ mod tests {
     }
 
     #[test]
+    fn a_frame_begins_at_the_nearest_sample() {
+        assert_eq!([0, 1, 2, 3].map(|frame| sample_at(frame, (24, 1))), [0, 2000, 4000, 6000]);
+        assert_eq!([1, 5, 30_000].map(|frame| sample_at(frame, (30_000, 1001))), [1602, 8008, 48_048_000]);
+    }
+
+    #[test]
     fn values_come_back_from_the_cache_unchanged() {
         let dir = tempfile::tempdir().unwrap();
         let cache = Cache::open(dir.path()).unwrap();
@@ -372,6 +466,7 @@ mod tests {
         writer.push(&picture).unwrap();
         writer.push(&picture).unwrap();
         assert!(writer.push(&Picture::new(1, 1, vec![0; 3]).unwrap()).is_err());
+        writer.push_sound(&[0.25, -0.25, 0.5, -0.5]).unwrap();
         writer.finish().unwrap();
         let load = |name: &str| Value::load(&cache.get(&key(name)).unwrap()).unwrap();
         assert!(matches!(load("p"), Value::Picture(p) if *p == picture));
@@ -379,6 +474,9 @@ mod tests {
         let Value::Clip(clip) = load("c") else { panic!("not a clip") };
         assert_eq!((clip.frames(), clip.fps(), clip.width()), (2, (24000, 1001), 5));
         assert_eq!(clip.frame(1).unwrap(), picture);
+        let mut sound = [9.0; 4];
+        clip.sound(1, &mut sound).unwrap();
+        assert_eq!((clip.has_sound(), sound), (true, [0.5, -0.5, 0.0, 0.0]));
         assert_eq!(Clip::open(&cache, &key("c")).unwrap().frames(), 2);
         assert!(Clip::open(&cache, &key("p")).is_none() && Clip::open(&cache, &key("absent")).is_none());
     }

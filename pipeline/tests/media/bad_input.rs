@@ -110,6 +110,7 @@ fn a_build_without_ffmpeg_names_the_feature() {
         height: 64,
         fps: (8, 1),
         quality: Quality::Standard,
+        sound: false,
         recipe: None,
         overwrite: true,
     };
@@ -135,6 +136,7 @@ mod video {
             height: 96,
             fps: (10, 1),
             quality: Quality::Standard,
+            sound: false,
             recipe: None,
             overwrite: true,
         };

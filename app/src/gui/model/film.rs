@@ -94,22 +94,26 @@ struct Plan {
 impl Plan {
     fn of(document: &Document, timeline: &Timeline, film: &str) -> Self {
         let mut plan = Self { clips: vec![], parts: vec![] };
-        let shown = timeline.tracks.iter().filter(|track| !track.hidden);
-        for clip in shown.flat_map(|track| &track.clips) {
-            if clip.length() <= MOMENT {
-                continue;
-            }
-            match document.node(&clip.node).map(|node| &node.op) {
-                Some(Op::VideoLoad(load)) => plan.file(clip, &load.path, film),
-                Some(_) => plan.clips.push(entry(clip, &clip.node, clip.from)),
-                None => {}
+        for track in timeline.tracks.iter().filter(|track| !track.hidden) {
+            for (mut clip, tail) in track.laid() {
+                if clip.length() <= MOMENT {
+                    continue;
+                }
+                if track.muted {
+                    clip.volume = 0.0;
+                }
+                match document.node(&clip.node).map(|node| &node.op) {
+                    Some(Op::VideoLoad(load)) => plan.file(&clip, tail, &load.path, film),
+                    Some(_) => plan.clips.push(entry(&clip, tail, &clip.node, clip.from)),
+                    None => {}
+                }
             }
         }
         plan
     }
 
     /// A clip of a file: only what is seen of it is read.
-    fn file(&mut self, clip: &Placed, path: &str, film: &str) {
+    fn file(&mut self, clip: &Placed, tail: f64, path: &str, film: &str) {
         let (start, frames) = match clip.fps.filter(|fps| fps.is_finite() && *fps > 0.0) {
             Some(fps) => {
                 let first = frame_at(clip.from, fps, usize::MAX);
@@ -126,21 +130,25 @@ impl Plan {
             self.parts.push(part);
             self.parts.len() - 1
         });
-        self.clips.push(entry(clip, &format!("{film}_part_{}", index + 1), (clip.from - start).max(0.0)));
+        let node = format!("{film}_part_{}", index + 1);
+        self.clips.push(entry(clip, tail, &node, (clip.from - start).max(0.0)));
     }
 }
 
-fn entry(clip: &Placed, node: &str, from: f64) -> Value {
+fn entry(clip: &Placed, tail: f64, node: &str, from: f64) -> Value {
     let from = kept(from);
     let mut entry = Map::new();
     entry.insert("video".into(), json!(format!("@{node}")));
     entry.insert("at".into(), json!(clip.at));
     entry.insert("from".into(), json!(from));
     entry.insert("to".into(), json!(kept(from + clip.length())));
-    for (name, seconds) in [("fade_in", clip.fade_in), ("fade_out", clip.fade_out)] {
+    for (name, seconds) in [("fade_in", clip.fade_in), ("fade_out", clip.fade_out), ("sound_out", tail)] {
         if seconds > 0.0 {
             entry.insert(name.into(), json!(seconds));
         }
+    }
+    if clip.volume != 1.0 {
+        entry.insert("volume".into(), json!(clip.volume));
     }
     Value::Object(entry)
 }

@@ -41,6 +41,10 @@ pub(crate) struct Settings {
     pub(crate) offline: bool,
     /// Play clips again from the start.
     pub(crate) repeat: bool,
+    /// How loud everything is, 0..=1.
+    pub(crate) volume: f32,
+    /// Play without sound.
+    pub(crate) muted: bool,
 }
 
 impl Default for Settings {
@@ -53,6 +57,8 @@ impl Default for Settings {
             layout: None,
             offline: false,
             repeat: true,
+            volume: 1.0,
+            muted: false,
         }
     }
 }
@@ -90,6 +96,7 @@ impl Settings {
         for side in &mut self.window {
             *side = if side.is_finite() { side.clamp(640.0, 8192.0) } else { 1024.0 };
         }
+        self.volume = if self.volume.is_finite() { self.volume.clamp(0.0, 1.0) } else { 1.0 };
         self.recent.truncate(MAX_RECENT);
         self
     }

@@ -40,6 +40,12 @@ pub(crate) struct Placed {
     /// Seconds over which it gives way to what lies under it.
     #[serde(default, skip_serializing_if = "is_nothing")]
     pub(crate) fade_out: f64,
+    /// Whether it appears out of the clip that ends where it begins, which goes on under it meanwhile.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) cross: bool,
+    /// How loud its sound is, as a factor, 0..=4.
+    #[serde(default = "as_it_is", skip_serializing_if = "is_as_it_is")]
+    pub(crate) volume: f64,
     /// Frames per second of a file, as far as known: its frames are told apart by it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) fps: Option<f64>,
@@ -49,10 +55,19 @@ fn is_nothing(seconds: &f64) -> bool {
     *seconds == 0.0
 }
 
+fn as_it_is() -> f64 {
+    1.0
+}
+
+fn is_as_it_is(volume: &f64) -> bool {
+    *volume == 1.0
+}
+
 impl Placed {
     /// A stretch of a node's clip, without fades.
     pub(crate) fn new(node: &str, at: f64, from: f64, to: f64) -> Self {
-        Self { node: node.to_owned(), at, from, to, fade_in: 0.0, fade_out: 0.0, fps: None }
+        let (fade_in, fade_out, cross, volume) = (0.0, 0.0, false, 1.0);
+        Self { node: node.to_owned(), at, from, to, fade_in, fade_out, cross, volume, fps: None }
     }
 
     /// How much of it is seen at a moment of the timeline, 0..1.
@@ -65,6 +80,8 @@ impl Placed {
         let length = self.length().max(0.0);
         let sane = |fade: f64| if fade.is_finite() { kept(fade.clamp(0.0, length.min(60.0))) } else { 0.0 };
         (self.fade_in, self.fade_out) = (sane(self.fade_in), sane(self.fade_out));
+        self.cross &= self.fade_in > 0.0;
+        self.volume = if self.volume.is_finite() { self.volume.clamp(0.0, 4.0) } else { 1.0 };
         self.fps = self.fps.filter(|fps| fps.is_finite() && (0.5..=240.0).contains(fps));
     }
 
@@ -76,6 +93,12 @@ impl Placed {
     /// Where it ends on the timeline.
     pub(crate) fn end(&self) -> f64 {
         self.at + self.length()
+    }
+
+    /// As it is under the one that appears out of it: `tail` seconds longer, and whole until then.
+    fn under(&self, tail: f64) -> Self {
+        let fade_out = if tail > 0.0 { 0.0 } else { self.fade_out };
+        Self { to: self.to + tail, fade_out, ..self.clone() }
     }
 
     /// The second of its shot at a moment of the timeline.
@@ -92,11 +115,41 @@ pub(crate) struct Track {
     /// Whether it is left out of what is seen.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) hidden: bool,
+    /// Whether its clips are not heard.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) muted: bool,
     /// Whether its clips stay as they are.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) locked: bool,
     /// The clips.
     pub(crate) clips: Vec<Placed>,
+}
+
+impl Track {
+    /// A track without clips.
+    fn new(name: String) -> Self {
+        Self { name, hidden: false, muted: false, locked: false, clips: vec![] }
+    }
+
+    /// The clip at a place that ends where the one after it begins.
+    pub(crate) fn before(&self, index: usize) -> Option<&Placed> {
+        let (clip, before) = (self.clips.get(index)?, self.clips.get(index.checked_sub(1)?)?);
+        ((before.end() - clip.at).abs() <= HAIR).then_some(before)
+    }
+
+    /// Seconds a clip goes on under the one that appears out of it.
+    fn tail(&self, index: usize) -> f64 {
+        let next = self.clips.get(index + 1).filter(|next| next.cross && self.before(index + 1).is_some());
+        next.map_or(0.0, |next| next.fade_in)
+    }
+
+    /// Its clips as they are seen and heard, and how many seconds each goes on under the next one.
+    pub(crate) fn laid(&self) -> impl Iterator<Item = (Placed, f64)> {
+        self.clips.iter().enumerate().map(|(index, clip)| {
+            let tail = self.tail(index);
+            (clip.under(tail), tail)
+        })
+    }
 }
 
 /// Which clip: its track and its place there.
@@ -161,7 +214,7 @@ impl Timeline {
                 at += length;
             }
         }
-        Self { tracks: vec![Track { name: "V1".into(), hidden: false, locked: false, clips }] }
+        Self { tracks: vec![Track { clips, ..Track::new("V1".into()) }] }
     }
 
     fn sane(mut self, document: &Document) -> Self {
@@ -183,7 +236,7 @@ impl Timeline {
             track.settle();
         }
         if self.tracks.is_empty() {
-            self.tracks.push(Track { name: "V1".into(), hidden: false, locked: false, clips: vec![] });
+            self.tracks.push(Track::new("V1".into()));
         }
         self
     }
@@ -222,14 +275,21 @@ impl Timeline {
 
     /// What is seen at a moment, the lowest first, with how much of it: all that lies over the
     /// uppermost clip that lets nothing through.
-    pub(crate) fn layers(&self, t: f64, fps: f64) -> Vec<(&Placed, f64)> {
-        let shown = self.tracks.iter().filter(|track| !track.hidden).rev().flat_map(|track| &track.clips);
+    pub(crate) fn layers(&self, t: f64, fps: f64) -> Vec<(Placed, f64)> {
         let mut layers = vec![];
-        for clip in shown.filter(|clip| clip.at <= t + HAIR && t < clip.end() - HAIR) {
-            let opacity = clip.opacity(t, fps);
-            layers.push((clip, opacity));
-            if opacity >= 1.0 {
-                break;
+        for track in self.tracks.iter().filter(|track| !track.hidden).rev() {
+            for (index, clip) in track.clips.iter().enumerate().rev() {
+                let tail = track.tail(index);
+                if clip.at > t + HAIR || t >= clip.end() + tail - HAIR {
+                    continue;
+                }
+                let clip = clip.under(tail);
+                let opacity = clip.opacity(t, fps);
+                layers.push((clip, opacity));
+                if opacity >= 1.0 {
+                    layers.reverse();
+                    return layers;
+                }
             }
         }
         layers.reverse();
@@ -337,6 +397,28 @@ impl Timeline {
         clip.settle();
     }
 
+    /// Lets a clip appear out of the one before it over so many seconds, or begin with a cut again. Says
+    /// whether there is one that ends where it begins.
+    pub(crate) fn cross(&mut self, (track, index): At, seconds: f64) -> bool {
+        let Some(track) = self.tracks.get_mut(track) else { return false };
+        if track.before(index).is_none() {
+            return false;
+        }
+        if let Some(clip) = track.clips.get_mut(index) {
+            (clip.fade_in, clip.cross) = (seconds, seconds > 0.0);
+            clip.settle();
+        }
+        true
+    }
+
+    /// Makes a clip louder or quieter: its volume, as a factor.
+    pub(crate) fn set_volume(&mut self, (track, index): At, volume: f64) {
+        if let Some(clip) = self.tracks.get_mut(track).and_then(|track| track.clips.get_mut(index)) {
+            clip.volume = kept(volume);
+            clip.settle();
+        }
+    }
+
     /// Cuts a clip in two at a moment inside it. Returns the place of the second part.
     pub(crate) fn split(&mut self, (track, index): At, t: f64) -> Option<At> {
         let clips = &mut self.tracks.get_mut(track)?.clips;
@@ -345,7 +427,7 @@ impl Timeline {
             return None;
         }
         let cut = kept(clip.local(t));
-        let second = Placed { at: kept(t), from: cut, fade_in: 0.0, ..clip.clone() };
+        let second = Placed { at: kept(t), from: cut, fade_in: 0.0, cross: false, ..clip.clone() };
         (clip.to, clip.fade_out) = (cut, 0.0);
         clips.insert(index + 1, second);
         Some((track, index + 1))
@@ -379,7 +461,7 @@ impl Timeline {
             return None;
         }
         let name = (1..).map(|n| format!("V{n}")).find(|name| self.tracks.iter().all(|t| t.name != *name))?;
-        self.tracks.push(Track { name, hidden: false, locked: false, clips: vec![] });
+        self.tracks.push(Track::new(name));
         Some(self.tracks.len() - 1)
     }
 

@@ -16,7 +16,7 @@ use crate::gui::theme::space;
 use crate::gui::widgets::{Tone, button, caption, choice, muted};
 
 /// The formats with the ending each is written with; none for a folder of pictures.
-const FORMATS: [(&str, &str, &str); 9] = [
+const FORMATS: [(&str, &str, &str); 10] = [
     ("h264", "mp4", "H.264 — plays everywhere"),
     ("h265", "mp4", "H.265 — half the size"),
     ("prores", "mov", "ProRes 422 HQ — for editing"),
@@ -25,10 +25,16 @@ const FORMATS: [(&str, &str, &str); 9] = [
     ("ffv1", "mkv", "FFV1 — lossless"),
     ("gif", "gif", "GIF"),
     ("webp", "webp", "Animated WebP"),
-    (PICTURES, "", "PNG pictures — a folder"),
+    (PNG, "", "PNG pictures — a folder"),
+    (EXR, "", "OpenEXR pictures — a folder, linear light"),
 ];
-/// The format that is no file but a folder.
-const PICTURES: &str = "png";
+/// The formats that are no file but a folder.
+const PNG: &str = "png";
+const EXR: &str = "exr";
+
+fn is_folder(format: &str) -> bool {
+    format == PNG || format == EXR
+}
 
 /// Sizes a timeline is usually written in; none is that of its first clip.
 const SIZES: [(Option<(u32, u32)>, &str); 7] = [
@@ -43,8 +49,9 @@ const SIZES: [(Option<(u32, u32)>, &str); 7] = [
 /// Frames per second people ask for, beside the timeline's own.
 const RATES: [f64; 6] = [12.0, 24.0, 25.0, 30.0, 50.0, 60.0];
 
-fn format_of(op: &str, codec: Option<&str>, dest: &Path) -> usize {
-    let wanted = if op == "sequence.save" { Some(PICTURES) } else { codec };
+/// Which of the formats: `stored` is the codec of a file, or the format of a folder's pictures.
+fn format_of(op: &str, stored: Option<&str>, dest: &Path) -> usize {
+    let wanted = if op == "sequence.save" { stored.or(Some(PNG)) } else { stored };
     let named = wanted.and_then(|codec| FORMATS.iter().position(|(name, _, _)| *name == codec));
     let end = dest.extension().and_then(|end| end.to_str()).unwrap_or_default().to_ascii_lowercase();
     let by_ending = || FORMATS.iter().position(|(_, ending, _)| !ending.is_empty() && *ending == end);
@@ -79,8 +86,8 @@ pub(super) fn show(ui: &mut Ui, state: &mut State, node: String, mut dest: PathB
     let film = film(state, &node);
     title(ui, if film.is_some() { "Export the timeline" } else { "Export the clip" });
     let op = read(state, &node, "op").unwrap_or_default();
-    let codec = read(state, &node, "codec");
-    let mut format = format_of(&op, codec.as_deref(), &dest);
+    let stored = read(state, &node, if op == "sequence.save" { "format" } else { "codec" });
+    let mut format = format_of(&op, stored.as_deref(), &dest);
     let names: Vec<(usize, &str)> =
         FORMATS.iter().enumerate().map(|(at, (_, _, name))| (at, *name)).collect();
     if choice(ui, "Format", &mut format, &names)
@@ -89,7 +96,7 @@ pub(super) fn show(ui: &mut Ui, state: &mut State, node: String, mut dest: PathB
         dest.set_extension(ending);
         set_format(state, &node, codec, ending);
     }
-    let pictures = FORMATS.get(format).is_some_and(|(codec, ..)| *codec == PICTURES);
+    let pictures = FORMATS.get(format).is_some_and(|(codec, ..)| is_folder(codec));
     if !pictures {
         quality(ui, state, &node);
     }
@@ -126,7 +133,7 @@ fn set_format(state: &mut State, node: &str, codec: &str, ending: &str) {
     let renamed = Path::new(&inside).with_extension(ending).to_string_lossy().replace('\\', "/");
     let video = read(state, node, "video").unwrap_or_default();
     let was = read(state, node, "op").unwrap_or_default();
-    let op = if codec == PICTURES { "sequence.save" } else { "video.save" };
+    let (op, stored) = if is_folder(codec) { ("sequence.save", "format") } else { ("video.save", "codec") };
     state.edit(|project| {
         project.edit("Change format", None, |edit| {
             if was != op {
@@ -134,10 +141,7 @@ fn set_format(state: &mut State, node: &str, codec: &str, ending: &str) {
             } else {
                 edit.set(field(node, "path"), json!(renamed))?;
             }
-            if codec != PICTURES {
-                edit.set(field(node, "codec"), json!(codec))?;
-            }
-            Ok(())
+            Ok(edit.set(field(node, stored), json!(codec))?)
         })
     });
 }
@@ -214,6 +218,7 @@ mod tests {
         let video = |codec, dest: &str| format_of("video.save", codec, Path::new(dest));
         assert_eq!((video(Some("av1"), "a.mp4"), video(None, "a.MOV"), video(None, "a.xyz")), (3, 2, 0));
         assert_eq!(format_of("sequence.save", None, Path::new("frames")), 8);
+        assert_eq!(format_of("sequence.save", Some("exr"), Path::new("frames")), 9);
         assert_eq!(video(None, "frames"), 0, "a name without an ending is no folder of pictures by itself");
     }
 

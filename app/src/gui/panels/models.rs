@@ -31,6 +31,9 @@ enum Answer {
     Said(Kind, String),
 }
 
+/// Opens the store; the network stays untouched when asked so.
+type Open = dyn Fn(bool) -> Result<ModelStore, String> + Send;
+
 /// A download that runs.
 #[derive(Debug, Clone, Default)]
 struct Fetching {
@@ -53,11 +56,16 @@ impl ModelsState {
     /// Nothing known yet; nothing is read before the panel is looked at.
     pub(crate) fn new(root: &Path, wake: Wake) -> Self {
         let root = root.to_path_buf();
+        Self::over(Box::new(move |offline| store(&root, offline)), wake)
+    }
+
+    /// [`Self::new`] over another store.
+    pub(crate) fn over(open: Box<Open>, wake: Wake) -> Self {
         let fetching = Arc::new(Mutex::new(None));
         let cancel = Arc::new(Mutex::new(CancelToken::default()));
         let (shown, token, redraw) = (Arc::clone(&fetching), Arc::clone(&cancel), Arc::clone(&wake));
         let start = move || -> Box<dyn FnMut(Question) -> Answer + Send> {
-            Box::new(move |question| answer(question, &root, &shown, &token, &redraw))
+            Box::new(move |question| answer(question, &*open, &shown, &token, &redraw))
         };
         Self { worker: Worker::new("models", wake, start), list: None, asked: false, fetching, cancel }
     }
@@ -97,7 +105,7 @@ fn store(root: &Path, offline: bool) -> Result<ModelStore, String> {
 
 fn answer(
     question: Question,
-    root: &Path,
+    open: &Open,
     shown: &Arc<Mutex<Option<Fetching>>>,
     cancel: &Arc<Mutex<CancelToken>>,
     wake: &Wake,
@@ -108,9 +116,9 @@ fn answer(
     };
     match question {
         Question::List => {
-            Answer::List(store(root, true).and_then(|store| store.list().map_err(|error| error.to_string())))
+            Answer::List(open(true).and_then(|store| store.list().map_err(|error| error.to_string())))
         }
-        Question::Verify(id) => said(store(root, true).and_then(|store| {
+        Question::Verify(id) => said(open(true).and_then(|store| {
             let report = store.verify(&id).map_err(|error| error.to_string())?;
             match report.damaged.first() {
                 None => Ok(format!("{id} is sound: {} files match their digests", report.sound.len())),
@@ -119,7 +127,7 @@ fn answer(
                 }
             }
         })),
-        Question::Remove(id) => said(store(root, true).and_then(|store| {
+        Question::Remove(id) => said(open(true).and_then(|store| {
             let freed = store.remove(&id).map_err(|error| error.to_string())?;
             Ok(format!("{id} was removed, {} are free again", human_bytes(freed)))
         })),
@@ -132,8 +140,8 @@ fn answer(
                 cancel: token.clone(),
                 wake: Arc::clone(wake),
             };
-            let result = store(root, offline)
-                .and_then(|store| store.pull(&id, &watch).map_err(|error| error.to_string()));
+            let result =
+                open(offline).and_then(|store| store.pull(&id, &watch).map_err(|error| error.to_string()));
             *shown.lock().unwrap_or_else(PoisonError::into_inner) = None;
             if token.is_cancelled() {
                 return Answer::Said(

@@ -103,9 +103,13 @@ fn play(ui: &mut Ui, state: &mut State, area: Rect, info: FilmInfo) {
         state.todo.push(Command::PlayPause);
     }
     if state.monitor.is_playing() {
-        // Time stands still for a frame that is not decoded, so that none is skipped.
-        if there {
-            state.monitor.advance(&info, passed, state.settings.repeat);
+        let repeat = state.settings.repeat;
+        match state.heard(&info) {
+            // Sound cannot wait: frames follow it, and those that come too late are passed over.
+            Some(position) => state.monitor.arrive(&info, position, repeat),
+            // Time stands still for a frame that is not decoded, so that none is skipped.
+            None if there => state.monitor.advance(&info, passed, repeat),
+            None => {}
         }
         let next = 1.0 / (info.fps * state.monitor.speed.abs().max(1.0));
         ui.ctx().request_repaint_after(Duration::from_secs_f64((next / 2.0).clamp(0.004, 0.05)));
@@ -134,8 +138,8 @@ fn frame(ui: &Ui, state: &mut State, stage: Rect, film: &Film, index: usize, lay
         Some(Err(_)) => return true,
         None => return false,
     };
-    let forward = state.monitor.speed >= 0.0;
-    if let Some(image) = state.player.frame(film, &info, index, forward) {
+    let speed = state.monitor.speed;
+    if let Some(image) = state.player.frame(film, &info, index, speed) {
         draw(ui, state, "program", layer, &image, place(stage, &info));
         if layer.0 == 0 {
             state.monitor.drawn = Some((film.clone(), index));
@@ -144,15 +148,20 @@ fn frame(ui: &Ui, state: &mut State, stage: Rect, film: &Film, index: usize, lay
     }
     if layer.0 > 0 {
         // What fades in over another shows its nearest frame meanwhile.
-        if let Some(image) = state.player.there(film, index) {
+        if let Some((_, image)) = state.player.there(film, index) {
             draw(ui, state, "program", layer, &image, place(stage, &info));
         }
         return state.player.is_bad(film, index);
     }
-    // What was drawn before stays until there is something new: no flicker between frames.
+    // What was drawn before stays until there is something new: no flicker between frames. While it stands
+    // what is nearest is drawn, so that a jump in a long clip shows at once where it leads.
+    let nearest = if speed == 0.0 { state.player.there(film, index) } else { None };
+    if let Some((at, _)) = nearest {
+        state.monitor.drawn = Some((film.clone(), at));
+    }
     if let Some((drawn, at)) = state.monitor.drawn.clone()
         && let Some(Ok(old)) = state.player.film(&drawn)
-        && let Some(image) = state.player.frame(&drawn, &old, at, forward)
+        && let Some(image) = state.player.known(&drawn, at)
     {
         draw(ui, state, "program", layer, &image, place(stage, &old));
     }
@@ -201,7 +210,7 @@ fn compare(ui: &Ui, state: &mut State, stage: Rect, info: &FilmInfo, response: &
     let index = theirs.frame_at(info.frame_at(state.monitor.position) as f64 / info.fps);
     let wipe = state.monitor.wipe;
     let x = rect.left() + rect.width() * wipe;
-    if let Some(image) = state.player.frame(&other, &theirs, index, state.monitor.speed >= 0.0) {
+    if let Some(image) = state.player.frame(&other, &theirs, index, state.monitor.speed) {
         let texture = state.textures.get(ui.ctx(), "program other", &image);
         let uv = Rect::from_min_max(pos2(wipe, 0.0), pos2(1.0, 1.0));
         ui.painter().image(texture, rect.with_min_x(x), uv, Color32::WHITE);
@@ -250,6 +259,7 @@ fn transport(ui: &mut Ui, state: &mut State, info: Option<FilmInfo>) {
             if tool_button(ui, icons::REPEAT, "Repeat", &tip, state.settings.repeat).clicked() {
                 state.todo.push(Command::Repeat);
             }
+            loudness(ui, state);
             ui.add_enabled_ui(info.is_some(), |ui| {
                 let playing = state.monitor.is_playing();
                 let play = if playing { icons::PAUSE } else { icons::PLAY };
@@ -271,6 +281,35 @@ fn transport(ui: &mut Ui, state: &mut State, info: Option<FilmInfo>) {
             }
         });
     });
+}
+
+/// How loud everything is.
+fn loudness(ui: &mut Ui, state: &mut State) {
+    let muted = state.settings.muted;
+    let mut tip = Command::Mute.tip(ui.ctx());
+    if !state.sound.has_device() {
+        tip.push_str("; there is no device for sound now, and time goes by the clock");
+    }
+    if tool_button(ui, icons::VOLUME_2, "Mute", &tip, muted).clicked() {
+        state.todo.push(Command::Mute);
+    }
+    // Where there is little room the keys do.
+    if ui.available_width() > 300.0 {
+        let mut volume = f64::from(state.settings.volume);
+        ui.spacing_mut().slider_width = 56.0;
+        let slider = eframe::egui::Slider::new(&mut volume, 0.0..=1.0).show_value(false);
+        let response = ui.add_enabled(!muted, slider);
+        response.widget_info(|| {
+            let mut label = WidgetInfo::labeled(Role::Slider, !muted, "Volume");
+            label.value = Some(volume);
+            label
+        });
+        if response.changed() {
+            state.settings.volume = volume as f32;
+            state.apply_volume();
+            state.touch_settings();
+        }
+    }
 }
 
 /// Whether the chosen take or the timeline is played.

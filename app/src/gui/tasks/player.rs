@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use eframe::egui::ColorImage;
-use kinora_pipeline::media::{VideoLimits, VideoReader};
+use kinora_pipeline::media::{TimedPicture, VideoLimits, VideoReader};
 use kinora_pipeline::store::cache::{Cache, CacheKey};
 use kinora_pipeline::workflow::{Clip, frame_at};
 
@@ -22,17 +23,25 @@ pub(crate) struct Room {
     bytes: usize,
     /// Frames that may wait to be decoded for lists.
     waiting: usize,
+    /// Whether a frame near the one asked for will do in a long clip.
+    rough: bool,
 }
 
 impl Room {
     /// For the monitor.
-    pub(crate) const MONITOR: Self = Self { longest: 1920, bytes: 144 << 20, waiting: 256 };
+    pub(crate) const MONITOR: Self = Self { longest: 1920, bytes: 144 << 20, waiting: 256, rough: false };
     /// For strips of small pictures.
-    pub(crate) const STRIPS: Self = Self { longest: 160, bytes: 32 << 20, waiting: 3 };
+    pub(crate) const STRIPS: Self = Self { longest: 160, bytes: 32 << 20, waiting: 3, rough: true };
 }
 
-/// Frames asked for ahead of the playhead.
+/// Frames asked for ahead of the playhead while it plays.
 const AHEAD: usize = 6;
+/// Frames decoded at once on the way back.
+const BACK: usize = 8;
+/// Frames passed over rather than sought: decoding on is quicker than beginning anew.
+const ON: usize = 48;
+/// How far from the frame asked for one in a strip may be, as a part of the clip: less than is seen.
+const ROUGH: usize = 200;
 /// Frame rate where a file does not say.
 const USUAL_FPS: f64 = 25.0;
 
@@ -73,12 +82,28 @@ impl FilmInfo {
 #[derive(Debug, PartialEq)]
 enum Question {
     Open(Film),
-    Frame(Film, usize),
+    /// The frames from one to another.
+    Frames(Film, usize, usize),
+    /// A frame near one, quickly.
+    Near(Film, usize),
+}
+
+impl Question {
+    /// The frames it is about.
+    fn about(&self, film: &Film) -> Option<(usize, usize)> {
+        match self {
+            Self::Frames(of, from, to) if of == film => Some((*from, *to)),
+            Self::Near(of, at) if of == film => Some((*at, *at)),
+            _ => None,
+        }
+    }
 }
 
 enum Answer {
     Opened(Film, Result<FilmInfo, String>),
-    Frame(Film, usize, Result<ColorImage, String>),
+    Frames(Film, Vec<(usize, Result<ColorImage, String>)>),
+    /// It was called off.
+    Left(Film, usize, usize),
 }
 
 #[derive(Debug)]
@@ -98,14 +123,20 @@ pub(crate) struct Player {
     order: Vec<(Film, usize)>,
     bytes: usize,
     room: Room,
+    /// The frame of each clip that was asked for last.
+    last: HashMap<Film, usize>,
+    /// Grows when the playhead jumps, so that what is decoded for where it was is called off.
+    jumps: Arc<AtomicU64>,
 }
 
 impl Player {
     /// Clips of nodes come from the cache in `cache`.
     pub(crate) fn new(cache: &Path, room: Room, wake: Wake) -> Self {
         let cache = cache.to_path_buf();
+        let jumps = Arc::new(AtomicU64::new(0));
+        let theirs = Arc::clone(&jumps);
         let start = move || -> Box<dyn FnMut(Question) -> Answer + Send> {
-            let mut projector = Projector { cache, longest: room.longest, open: vec![] };
+            let mut projector = Projector { cache, room, open: vec![], jumps: theirs };
             Box::new(move |question| projector.answer(question))
         };
         Self {
@@ -115,6 +146,8 @@ impl Player {
             order: vec![],
             bytes: 0,
             room,
+            last: HashMap::new(),
+            jumps,
         }
     }
 
@@ -128,50 +161,87 @@ impl Player {
         None
     }
 
-    /// A frame and, in the direction of play, those after it are asked for; the frame is given when
-    /// it is there.
+    /// A frame, when it is there; else it is asked for. While it plays, at `speed` clip seconds per second,
+    /// those that come next are asked for too.
     pub(crate) fn frame(
         &mut self,
         film: &Film,
         info: &FilmInfo,
         index: usize,
-        forward: bool,
+        speed: f64,
     ) -> Option<Arc<ColorImage>> {
-        let ahead = AHEAD.min(info.frames.saturating_sub(1));
-        let near: Vec<usize> = (0..=ahead)
-            .map(|step| {
-                if forward {
-                    (index + step) % info.frames
-                } else {
-                    (index + info.frames - step) % info.frames
+        let last = self.last.insert(film.clone(), index);
+        if speed > 0.0 {
+            let ahead = AHEAD.min(info.frames.saturating_sub(1));
+            let near: Vec<usize> = (0..=ahead).map(|step| (index + step) % info.frames).collect();
+            for &at in &near {
+                self.want(film, at, at, &near);
+            }
+        } else if speed < 0.0 {
+            // Every frame by itself would begin at the same place before all of them: backward they are
+            // decoded as stretches, the next one before this one is at its end.
+            let near: Vec<usize> = (index.saturating_sub(2 * BACK)..=index).collect();
+            let soon = index.saturating_sub(BACK / 2);
+            for end in [index, soon] {
+                if !self.frames.contains_key(&(film.clone(), end)) {
+                    self.want(film, end.saturating_sub(BACK - 1), end, &near);
                 }
-            })
-            .collect();
-        for &at in &near {
-            let key = (film.clone(), at);
-            if self.frames.contains_key(&key) {
-                continue;
             }
-            self.frames.insert(key, Slot::Asked);
-            let mut dropped = vec![];
-            {
-                let dropped = std::cell::RefCell::new(&mut dropped);
-                // Where a scrub has gone on, what it passed is not decoded any more.
-                self.worker.ask(Question::Frame(film.clone(), at), |waiting| match waiting {
-                    Question::Frame(other, frame) if other == film && !near.contains(frame) => {
-                        dropped.borrow_mut().push(*frame);
-                        true
-                    }
-                    _ => false,
-                });
+        } else if !self.frames.contains_key(&(film.clone(), index)) {
+            let backward = last.is_some_and(|last| (index..=index + BACK).contains(&last));
+            let from = if backward { index.saturating_sub(BACK - 1) } else { index };
+            let near: Vec<usize> = (from..=index).collect();
+            if last.is_none_or(|last| last.abs_diff(index) > ON) && matches!(film, Film::File(_)) {
+                self.jumps.fetch_add(1, Ordering::Relaxed);
+                self.ask(film, Question::Near(film.clone(), index), &near);
             }
-            for frame in dropped {
-                self.frames.remove(&(film.clone(), frame));
-            }
+            self.want(film, from, index, &near);
         }
+        self.known(film, index)
+    }
+
+    /// A frame that is there already.
+    pub(crate) fn known(&self, film: &Film, index: usize) -> Option<Arc<ColorImage>> {
         match self.frames.get(&(film.clone(), index)) {
             Some(Slot::There(image)) => Some(Arc::clone(image)),
             _ => None,
+        }
+    }
+
+    /// Asks for the frames of a stretch that are not there.
+    fn want(&mut self, film: &Film, from: usize, to: usize, near: &[usize]) {
+        let missing = |at: &usize| !self.frames.contains_key(&(film.clone(), *at));
+        let (Some(from), Some(to)) = ((from..=to).find(missing), (from..=to).rev().find(missing)) else {
+            return;
+        };
+        for at in from..=to {
+            self.frames.entry((film.clone(), at)).or_insert(Slot::Asked);
+        }
+        self.ask(film, Question::Frames(film.clone(), from, to), near);
+    }
+
+    /// Asks; what waits for frames that are not near any more is not decoded.
+    fn ask(&mut self, film: &Film, question: Question, near: &[usize]) {
+        let dropped = std::cell::RefCell::new(vec![]);
+        self.worker.ask(question, |waiting| {
+            let Some((from, to)) = waiting.about(film) else { return false };
+            let stale = !(from..=to).any(|at| near.contains(&at));
+            if stale {
+                dropped.borrow_mut().push((from, to));
+            }
+            stale
+        });
+        for (from, to) in dropped.into_inner() {
+            self.unask(film, from, to);
+        }
+    }
+
+    fn unask(&mut self, film: &Film, from: usize, to: usize) {
+        for at in from..=to {
+            let key = (film.clone(), at);
+            if matches!(self.frames.get(&key), Some(Slot::Asked)) {
+                self.frames.remove(&key);
+            }
         }
     }
 
@@ -185,18 +255,15 @@ impl Player {
             None => {}
         }
         self.frames.insert((film.clone(), index), Slot::Asked);
-        self.worker.ask(Question::Frame(film.clone(), index), |_| false);
+        self.worker.ask(Question::Frames(film.clone(), index, index), |_| false);
         None
     }
 
     /// The frame that is there and nearest to `index`, while that one is decoded.
-    pub(crate) fn there(&self, film: &Film, index: usize) -> Option<Arc<ColorImage>> {
+    pub(crate) fn there(&self, film: &Film, index: usize) -> Option<(usize, Arc<ColorImage>)> {
         let there = self.order.iter().filter(|(other, _)| other == film);
-        let near = there.min_by_key(|(_, at)| at.abs_diff(index))?;
-        match self.frames.get(near) {
-            Some(Slot::There(image)) => Some(Arc::clone(image)),
-            _ => None,
-        }
+        let (_, near) = there.min_by_key(|(_, at)| at.abs_diff(index))?;
+        Some((*near, self.known(film, *near)?))
     }
 
     /// Whether a frame could not be decoded.
@@ -218,15 +285,12 @@ impl Player {
                 Answer::Opened(film, info) => {
                     self.films.insert(film, Some(info));
                 }
-                Answer::Frame(film, index, Ok(image)) => {
-                    self.bytes += image.pixels.len() * 4;
-                    self.order.push((film.clone(), index));
-                    self.frames.insert((film, index), Slot::There(Arc::new(image)));
+                Answer::Frames(film, frames) => {
+                    for (index, image) in frames {
+                        self.keep(&film, index, image);
+                    }
                 }
-                Answer::Frame(film, index, Err(message)) => {
-                    tracing::warn!(index, "a frame cannot be shown: {message}");
-                    self.frames.insert((film, index), Slot::Bad);
-                }
+                Answer::Left(film, from, to) => self.unask(&film, from, to),
             }
         }
         while self.bytes > self.room.bytes && self.order.len() > 1 {
@@ -238,9 +302,26 @@ impl Player {
         any
     }
 
+    fn keep(&mut self, film: &Film, index: usize, image: Result<ColorImage, String>) {
+        let key = (film.clone(), index);
+        match image {
+            Ok(image) if self.known(film, index).is_none() => {
+                self.bytes += image.pixels.len() * 4;
+                self.order.push(key.clone());
+                self.frames.insert(key, Slot::There(Arc::new(image)));
+            }
+            Ok(_) => {}
+            Err(message) => {
+                tracing::warn!(index, "a frame cannot be shown: {message}");
+                self.frames.insert(key, Slot::Bad);
+            }
+        }
+    }
+
     /// Forgets a clip, so that it is opened anew.
     pub(crate) fn forget(&mut self, film: &Film) {
         self.films.remove(film);
+        self.last.remove(film);
         let bytes = &mut self.bytes;
         self.frames.retain(|(other, _), slot| {
             let keep = other != film;
@@ -255,19 +336,22 @@ impl Player {
 
 enum Open {
     Clip(Clip),
-    // Boxed: a decoder is large beside a clip.
-    File { reader: Box<VideoReader>, info: FilmInfo, next: usize },
+    // Boxed: a decoder is large beside a clip. `next` is the frame it would give; none where it was left. `sought`
+    // is the frame on the way to which it stands.
+    File { reader: Box<VideoReader>, info: FilmInfo, next: Option<usize>, sought: Option<usize> },
 }
 
 struct Projector {
     cache: PathBuf,
-    longest: u32,
+    room: Room,
     /// The latest last; two for comparing takes.
     open: Vec<(Film, Open)>,
+    jumps: Arc<AtomicU64>,
 }
 
 impl Projector {
     fn answer(&mut self, question: Question) -> Answer {
+        let (longest, rough) = (self.room.longest, self.room.rough);
         match question {
             Question::Open(film) => {
                 let info = self.opened(&film).map(|open| match open {
@@ -276,10 +360,26 @@ impl Projector {
                 });
                 Answer::Opened(film, info)
             }
-            Question::Frame(film, index) => {
-                let longest = self.longest;
-                let image = self.opened(&film).and_then(|open| decode(open, index, longest));
-                Answer::Frame(film, index, image)
+            Question::Frames(film, from, to) => {
+                let (jumps, begun) = (Arc::clone(&self.jumps), self.jumps.load(Ordering::Relaxed));
+                let stop = || jumps.load(Ordering::Relaxed) != begun;
+                let mut frames = vec![];
+                for index in from..=to {
+                    let image =
+                        self.opened(&film).and_then(|open| decode(open, index, longest, rough, &stop));
+                    match image.transpose() {
+                        Some(image) => frames.push((index, image)),
+                        None => return Answer::Left(film, from, to),
+                    }
+                }
+                Answer::Frames(film, frames)
+            }
+            Question::Near(film, index) => {
+                let found = self.opened(&film).and_then(|open| near(open, index, longest));
+                Answer::Frames(
+                    film,
+                    found.ok().flatten().map(|(at, image)| (at, Ok(image))).into_iter().collect(),
+                )
             }
         }
     }
@@ -299,7 +399,7 @@ impl Projector {
                     let reader =
                         VideoReader::open(path, &VideoLimits::default()).map_err(|e| e.to_string())?;
                     let info = file_info(&reader);
-                    Open::File { reader: Box::new(reader), info, next: 0 }
+                    Open::File { reader: Box::new(reader), info, next: Some(0), sought: None }
                 }
             };
             self.open.push((film.clone(), open));
@@ -331,21 +431,65 @@ fn sane(fps: f64) -> f64 {
     if fps.is_finite() && fps > 0.0 { fps.clamp(0.5, 240.0) } else { USUAL_FPS }
 }
 
-fn decode(open: &mut Open, index: usize, longest: u32) -> Result<ColorImage, String> {
-    match open {
+/// A frame; none where `stop` called it off. With `rough` one of a long clip may be a little earlier, where
+/// decoding can begin.
+fn decode(
+    open: &mut Open,
+    index: usize,
+    longest: u32,
+    rough: bool,
+    stop: &dyn Fn() -> bool,
+) -> Result<Option<ColorImage>, String> {
+    let (reader, info, next, sought) = match open {
         Open::Clip(clip) => {
-            clip.frame(index).map(|frame| preview(&frame, longest)).map_err(|e| e.to_string())
+            let frame = clip.frame(index).map_err(|e| e.to_string())?;
+            return Ok(Some(preview(&frame, longest)));
         }
-        Open::File { reader, info, next } => {
-            if index != *next {
-                reader.seek(index as f64 / info.fps).map_err(|e| e.to_string())?;
+        Open::File { reader, info, next, sought } => (reader, info, next, sought.take()),
+    };
+    let seconds = index as f64 / info.fps;
+    let at = next.take();
+    let there = match at {
+        Some(at) if at == index => true,
+        Some(at) if at < index && (index - at <= ON || sought == Some(index)) => {
+            reader.advance_unless(seconds, stop).map_err(|e| e.to_string())?
+        }
+        _ => {
+            if rough {
+                let frame = reader.seek_near(seconds).map_err(|e| e.to_string())?;
+                let close = |found: &TimedPicture| {
+                    index.saturating_sub(info.frame_at(found.seconds)) <= info.frames / ROUGH
+                };
+                if let Some(found) = frame.filter(close) {
+                    *next = Some(info.frame_at(found.seconds) + 1);
+                    return Ok(Some(preview(&found.picture, longest)));
+                }
             }
-            let frame = reader.next_frame().map_err(|e| e.to_string())?;
-            *next = index + 1;
-            let frame = frame.ok_or_else(|| format!("the clip ends before frame {index}"))?;
-            Ok(preview(&frame.picture, longest))
+            reader.seek_unless(seconds, stop).map_err(|e| e.to_string())?
         }
+    };
+    if !there {
+        return Ok(None);
     }
+    let frame = reader.next_frame().map_err(|e| e.to_string())?;
+    *next = Some(index + 1);
+    let frame = frame.ok_or_else(|| format!("the clip ends before frame {index}"))?;
+    Ok(Some(preview(&frame.picture, longest)))
+}
+
+/// The frame at or before one where decoding can begin; none where the one itself is as quick.
+fn near(open: &mut Open, index: usize, longest: u32) -> Result<Option<(usize, ColorImage)>, String> {
+    let Open::File { reader, info, next, sought } = open else { return Ok(None) };
+    if next.is_some_and(|next| next <= index && index - next <= ON) {
+        return Ok(None);
+    }
+    *next = None;
+    let found = reader.seek_near(index as f64 / info.fps).map_err(|e| e.to_string())?;
+    let Some(found) = found else { return Ok(None) };
+    let at = info.frame_at(found.seconds);
+    // From here it goes on to the frame itself, however far that is.
+    (*next, *sought) = (Some(at + 1), Some(index));
+    Ok(Some((at, preview(&found.picture, longest))))
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use crate::gui::model::changes;
 use crate::gui::model::queue::Phase;
 
 const FOLDER: &str = "KINORA_TEST_CRASH";
+const ALONE: &str = "KINORA_TEST_ALONE";
 
 /// The process that is killed: edits a document, begins a long render, says so, and hangs.
 #[test]
@@ -57,4 +58,51 @@ fn a_killed_window_loses_neither_edits_nor_jobs() {
     assert_eq!(job.phase, Phase::Interrupted, "the render is known and can go on");
     desk.click("Jobs");
     assert!(desk.has("Interrupted") && desk.has("Go on with Shot"));
+}
+
+/// A document that names what only the network has.
+#[test]
+#[ignore = "run by the test below, in a process of its own"]
+fn reader() {
+    let Some(folder) = std::env::var_os(ALONE) else { return };
+    let mut desk = Desk::over(std::path::Path::new(&folder), vec2(1200.0, 800.0));
+    let text = SMALL
+        .replace("\"frames\": 3", "\"model\": \"hub:kinora/none\", \"frames\": 3")
+        .replace("\"path\": \"rocket.jpg\"", "\"path\": \"http://example.org/rocket.jpg\"");
+    desk.open(&text);
+    desk.steps(30);
+    let close = if desk.has("Later") { "Later" } else { "Close" };
+    desk.click(close);
+    desk.open(&SMALL.replace("\"frames\": 3", "\"model\": \"animatediff-v3\", \"frames\": 3"));
+    for _ in 0..40 {
+        desk.steps(2);
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    // Looking at what is installed and planning a render are reading too.
+    desk.state_mut().show_pane = Some(crate::gui::layout::Pane::Models);
+    desk.steps(2);
+    desk.wait("the models are listed", |state| state.models.is_listed());
+    println!("read");
+}
+
+#[test]
+fn opening_a_document_never_uses_the_network() {
+    use std::net::TcpListener;
+    let root = tempfile::tempdir().unwrap();
+    // Whoever wanted to reach anything would have to go through here.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let proxy = format!("http://{}", listener.local_addr().unwrap());
+    let names = ["http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"];
+    let child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "gui::tests::crash::reader", "--ignored", "--nocapture"])
+        .env(ALONE, root.path())
+        .envs(names.map(|name| (name, proxy.as_str())))
+        .env_remove("NO_PROXY")
+        .env_remove("no_proxy")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&child.stdout);
+    assert!(child.status.success() && said.contains("read"), "{said}");
+    assert!(listener.accept().is_err(), "something was asked for");
 }

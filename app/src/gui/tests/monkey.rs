@@ -14,6 +14,8 @@ use crate::gui::model::project::Place;
 const FEW: usize = 3000;
 /// Says how many.
 const COUNT: &str = "KINORA_TEST_MONKEY";
+/// Names another beginning of the dice.
+const SEED: &str = "KINORA_TEST_MONKEY_SEED";
 
 /// Numbers that look random and are the same every time.
 struct Dice(u64);
@@ -191,11 +193,13 @@ fn monkey(count: usize, seed: u64) {
         back.tracks.retain(|track| track.clips.iter().all(|clip| clip.length() > 0.0));
         assert_eq!(back.tracks.len(), project.timeline().tracks.len());
     }
-    println!("{made} events in {:.1} s", begun.elapsed().as_secs_f64());
+    println!("{made} events of seed {seed} in {:.1} s", begun.elapsed().as_secs_f64());
 }
 
 #[test]
 fn anything_anywhere_does_no_harm() {
     let count = std::env::var(COUNT).ok().and_then(|count| count.parse().ok()).unwrap_or(FEW);
-    monkey(count, 7);
+    let seed = std::env::var(SEED).ok().and_then(|seed| seed.parse().ok()).unwrap_or(7);
+    println!("seed {seed}");
+    monkey(count, seed);
 }

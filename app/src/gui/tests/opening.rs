@@ -10,6 +10,7 @@ use super::support::{Desk, SMALL};
 use crate::gui::command::Command;
 use crate::gui::overlays::modal::Modal;
 use crate::gui::state::State;
+use crate::gui::tasks::player::Film;
 
 fn picture_is_there(state: &State) -> bool {
     state
@@ -73,7 +74,9 @@ fn hour(folder: &Path) -> Option<std::path::PathBuf> {
 #[test]
 fn an_hour_of_video_opens_at_once_and_scrubs_in_little_memory() {
     let mut desk = Desk::new();
-    let Some(path) = hour(&desk.root) else { return };
+    // Another file can be measured: `KINORA_TEST_HOUR=clip.mp4`.
+    let given = std::env::var_os("KINORA_TEST_HOUR").map(std::path::PathBuf::from);
+    let Some(path) = given.or_else(|| hour(&desk.root)) else { return };
     let (size, before) = (std::fs::metadata(&path).unwrap().len(), resident());
     let begun = Instant::now();
     let mut longest_frame = 0.0f64;
@@ -104,11 +107,16 @@ fn an_hour_of_video_opens_at_once_and_scrubs_in_little_memory() {
     let length = desk.state().timeline().unwrap().length();
     assert!((length - info.seconds()).abs() < 1.0, "{length}");
 
-    let mut waits = vec![];
-    for minute in [30.0, 5.0, 59.0, 12.5, 44.0] {
+    let (mut waits, mut firsts) = (vec![], vec![]);
+    for second in [1800.0, 303.3, 3541.9, 757.2, 2643.8] {
         let asked = Instant::now();
-        desk.state_mut().show_timeline_at(minute * 60.0);
+        desk.state_mut().show_timeline_at(second);
         let frame = info.frame_at(desk.state().sequence.playhead);
+        desk.wait("something near is shown", |state| {
+            let near = (frame.saturating_sub(400)..=frame).rev();
+            near.into_iter().any(|at| state.player.known(&film, at).is_some())
+        });
+        firsts.push(asked.elapsed().as_secs_f64());
         desk.wait("the frame is shown", |state| {
             state.monitor.drawn.as_ref().is_some_and(|(_, at)| at.abs_diff(frame) <= 1)
         });
@@ -116,7 +124,8 @@ fn an_hour_of_video_opens_at_once_and_scrubs_in_little_memory() {
     }
     let grown = resident().saturating_sub(before);
     println!(
-        "{:.0} MB file: open in {opened:.2} s, longest frame {:.0} ms, scrubs {waits:.2?} s, memory +{} MB",
+        "{:.0} MB file: open in {opened:.2} s, longest frame {:.0} ms, jumps show something near after \
+         {firsts:.2?} s and the frame itself after {waits:.2?} s, memory +{} MB",
         size as f64 / 1e6,
         longest_frame * 1e3,
         grown >> 20,
@@ -124,6 +133,57 @@ fn an_hour_of_video_opens_at_once_and_scrubs_in_little_memory() {
     // Tests run beside each other on slow machines; the figures above are what is looked at.
     assert!(opened < 10.0, "{opened}");
     assert!(grown < 600 << 20, "{} MB", grown >> 20);
+}
+
+/// Frames a second that are shown while the playhead is drawn along under a hand that wants 30.
+fn drawn_along(desk: &mut Desk, film: &Film, from: usize, back: bool, fps: f64) -> f64 {
+    let (mut shown, begun) = (std::collections::HashSet::new(), Instant::now());
+    for step in 0..90u32 {
+        let at = if back { from - step as usize } else { from + step as usize };
+        desk.state_mut().show_timeline_at(at as f64 / fps);
+        let due = begun + std::time::Duration::from_secs_f64(f64::from(step + 1) / 30.0);
+        // Two looks at the window for each move of the hand, as a screen of 60 a second has.
+        for _ in 0..2 {
+            desk.harness.step();
+            if let Some((_, drawn)) = desk.state().monitor.drawn.clone().filter(|(of, _)| of == film) {
+                shown.insert(drawn);
+            }
+            std::thread::sleep(due.saturating_duration_since(Instant::now()) / 2);
+        }
+    }
+    shown.len() as f64 / begun.elapsed().as_secs_f64()
+}
+
+#[test]
+fn scrubbing_shows_frames_both_ways() {
+    let mut desk = Desk::new();
+    let path = desk.path("hd.mp4");
+    let source = "testsrc2=size=1280x720:rate=30:duration=8";
+    let options = ["-c:v", "libx264", "-preset", "veryfast", "-g", "60"];
+    let args = [&["-f", "lavfi", "-i", source], &options[..], &[path.to_str().unwrap()]].concat();
+    let given = std::env::var_os("KINORA_TEST_SCRUB").map(std::path::PathBuf::from);
+    let path = match given {
+        Some(given) => given,
+        None if ffmpeg(&args) => path,
+        None => return,
+    };
+    desk.open_any(&path);
+    desk.wait("the clip can be placed", |state| state.placeable().is_some());
+    let node = desk.state().placeable().unwrap();
+    let film = desk.state_mut().film_of(&node).unwrap();
+    let mut known = None;
+    while known.is_none() {
+        desk.steps(1);
+        known = desk.state_mut().player.film(&film);
+    }
+    let fps = known.unwrap().unwrap().fps;
+    desk.state_mut().todo.push(Command::AddToTimeline);
+    desk.steps(3);
+    let forward = drawn_along(&mut desk, &film, 30, false, fps);
+    let back = drawn_along(&mut desk, &film, 210, true, fps);
+    println!("scrubbing shows {forward:.1} frames a second forward, {back:.1} backward, of 30 asked for");
+    // Tests run beside each other on slow machines; the figures above are what is looked at.
+    assert!(forward > 0.0 && back > 0.0, "{forward} {back}");
 }
 
 #[test]

@@ -151,6 +151,15 @@ fn every_panel_and_dialog() {
     desk.state_mut().runner.pretend(Some(being_made()));
     desk.state_mut().monitor.watch(MADE);
     album.take(&mut desk, "panel_program_making");
+    // The list of jobs, with the small moving picture of the one that seems to run.
+    let waiting = desk
+        .state()
+        .runner
+        .look(|queue, _| queue.jobs().iter().find(|job| job.title == "Coffee").unwrap().id);
+    desk.state_mut().runner.pretend(Some(Live { id: waiting, ..being_made() }));
+    desk.harness.state_mut().only(Pane::Jobs);
+    album.take(&mut desk, "panel_jobs_making");
+    desk.harness.state_mut().only(Pane::Program);
     desk.state_mut().runner.pretend(None);
     desk.state_mut().monitor_latest();
     // Last, because it changes the document the other panels show.

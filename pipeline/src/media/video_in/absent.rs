@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{TimedPicture, VideoInfo};
+use super::{Channels, TimedPicture, VideoInfo};
 use crate::media::error::MediaError;
 use crate::media::limits::VideoLimits;
 
@@ -31,8 +31,44 @@ impl VideoReader {
         match self.0 {}
     }
 
+    /// Moves to a time, unless told to stop.
+    pub fn seek_unless(&mut self, _seconds: f64, _stop: &dyn Fn() -> bool) -> Result<bool, MediaError> {
+        match self.0 {}
+    }
+
+    /// Moves forward to a time, unless told to stop.
+    pub fn advance_unless(&mut self, _seconds: f64, _stop: &dyn Fn() -> bool) -> Result<bool, MediaError> {
+        match self.0 {}
+    }
+
+    /// Moves to where decoding can begin.
+    pub fn seek_near(&mut self, _seconds: f64) -> Result<Option<TimedPicture>, MediaError> {
+        match self.0 {}
+    }
+
     /// Things met while decoding.
     pub fn notices(&self) -> &[String] {
+        match self.0 {}
+    }
+}
+
+/// Never exists in a build without the feature `video`.
+#[derive(Debug)]
+pub struct SoundReader(std::convert::Infallible);
+
+impl SoundReader {
+    /// Always [`MediaError::NeedsVideoFeature`].
+    pub fn open(
+        path: &Path,
+        _rate: u32,
+        _channels: Channels,
+        _limits: &VideoLimits,
+    ) -> Result<Option<Self>, MediaError> {
+        Err(MediaError::NeedsVideoFeature { path: path.to_path_buf(), what: "reading sound".into() })
+    }
+
+    /// The sound from a sample on.
+    pub fn read(&mut self, _from: i64, _out: &mut [f32]) -> Result<(), MediaError> {
         match self.0 {}
     }
 }

@@ -1,5 +1,7 @@
 //! Decodes the first video stream, one frame in memory at a time.
 
+mod seek;
+
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
@@ -38,6 +40,10 @@ pub struct VideoReader {
     decoded: ffmpeg::frame::Video,
     /// Frames decoded ahead by opening or seeking, at most two.
     pending: VecDeque<TimedPicture>,
+    /// The frame after those, decoded and not converted, with its time.
+    ahead: Option<(f64, ffmpeg::frame::Video)>,
+    /// The moment decoding hurries to: pictures no other picture needs are left out well before it.
+    hurry: Option<f64>,
     state: State,
     given: u64,
     bad_packets: u64,
@@ -169,6 +175,8 @@ impl VideoReader {
             converter: None,
             decoded: ffmpeg::frame::Video::empty(),
             pending: VecDeque::new(),
+            ahead: None,
+            hurry: None,
             state: State::Reading,
             given: 0,
             bad_packets: 0,
@@ -225,81 +233,26 @@ impl VideoReader {
         Ok(Some(frame))
     }
 
-    /// Goes to the frame shown at `seconds`: the last whose time is not after it.
-    ///
-    /// Before the first frame gives the first; after the end gives the last.
-    ///
-    /// # Errors
-    /// `seconds` is not a number, or the file cannot be sought.
-    pub fn seek(&mut self, seconds: f64) -> Result<(), MediaError> {
-        if !seconds.is_finite() {
-            return Err(MediaError::BadSpec {
-                path: self.path.clone(),
-                expected: "a finite time to seek to".into(),
-                found: seconds.to_string(),
-            });
-        }
-        // Half a tick, so that a frame's own time finds that frame after rounding.
-        let unit = self.time_base.0 as f64 / self.time_base.1 as f64;
-        let target = seconds.max(0.0) + unit / 2.0;
-        let mut back = 0.0;
-        loop {
-            self.rewind_to(seconds - back)?;
-            let mut best: Option<TimedPicture> = None;
-            while let Some(frame) = self.decode_next()? {
-                if frame.seconds > target {
-                    if best.is_none() && back < seconds {
-                        break;
-                    }
-                    self.pending.extend(best);
-                    self.pending.push_back(frame);
-                    return Ok(());
-                }
-                best = Some(frame);
-            }
-            if let Some(last) = best {
-                self.pending.push_back(last);
-                return Ok(());
-            }
-            if back >= seconds {
-                return Err(MediaError::Damaged {
-                    path: self.path.clone(),
-                    expected: "a frame at or before the time sought",
-                    found: "none".into(),
-                });
-            }
-            // The container's key frame was after the target: start earlier.
-            back = if back == 0.0 { 2.0 } else { back * 4.0 };
-        }
-    }
-
-    fn rewind_to(&mut self, seconds: f64) -> Result<(), MediaError> {
-        self.deadline.renew(self.limits.call_deadline);
-        let unit = self.time_base.0 as f64 / self.time_base.1 as f64;
-        // FFmpeg counts whole-file seeks in microseconds of stream time.
-        let at = ((seconds.max(0.0) + self.origin as f64 * unit) * 1e6).round() as i64;
-        self.input.seek(at, ..at + 1).or_else(|_| self.input.seek(at, ..)).map_err(|error| {
-            MediaError::Damaged {
-                path: self.path.clone(),
-                expected: "a clip that can be sought",
-                found: error.to_string(),
-            }
-        })?;
-        self.decoder.flush();
-        self.pending.clear();
-        self.state = State::Reading;
-        self.last_seconds = f64::NEG_INFINITY;
-        Ok(())
-    }
-
     fn decode_next(&mut self) -> Result<Option<TimedPicture>, MediaError> {
+        match self.receive()? {
+            Some(seconds) => self.convert(seconds).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Decodes the next frame into `decoded`. Gives its time.
+    fn receive(&mut self) -> Result<Option<f64>, MediaError> {
+        if let Some((seconds, frame)) = self.ahead.take() {
+            self.decoded = frame;
+            return Ok(Some(seconds));
+        }
         self.deadline.renew(self.limits.call_deadline);
         loop {
             if self.deadline.passed() {
                 return Err(open::timed_out(&self.path, &self.limits));
             }
             match self.decoder.receive_frame(&mut self.decoded) {
-                Ok(()) => return self.convert().map(Some),
+                Ok(()) => return Ok(Some(self.stamp())),
                 Err(ffmpeg::Error::Eof) => {
                     self.end();
                     return Ok(None);
@@ -341,6 +294,7 @@ impl VideoReader {
                 if packet.stream() != self.stream {
                     return Ok(());
                 }
+                self.leave_out(&packet);
                 // Decoders leave such a packet out without a word.
                 if packet.is_corrupt() {
                     self.notice("it is cut short or damaged: a frame's data is not whole".into());
@@ -365,6 +319,24 @@ impl VideoReader {
         Ok(())
     }
 
+    /// A stamp in seconds of the clip.
+    fn seconds(&self, stamp: i64) -> f64 {
+        (stamp.saturating_sub(self.origin) as f64) * self.time_base.0 as f64 / self.time_base.1 as f64
+    }
+
+    /// The time of the frame that was decoded.
+    fn stamp(&mut self) -> f64 {
+        let seconds = match ff::best_timestamp(&self.decoded) {
+            Some(stamp) => self.seconds(stamp),
+            None => {
+                let step = self.info.fps.map_or(0.04, |(n, d)| f64::from(d) / f64::from(n));
+                if self.last_seconds.is_finite() { self.last_seconds + step } else { 0.0 }
+            }
+        };
+        self.last_seconds = seconds;
+        seconds
+    }
+
     fn bad_packet(&mut self, error: ffmpeg::Error) -> Result<(), MediaError> {
         self.bad_packets += 1;
         if self.bad_packets == 1 {
@@ -387,7 +359,7 @@ impl VideoReader {
         }
     }
 
-    fn convert(&mut self) -> Result<TimedPicture, MediaError> {
+    fn convert(&mut self, seconds: f64) -> Result<TimedPicture, MediaError> {
         let (w, h) = (self.decoded.width(), self.decoded.height());
         check_size(&self.path, &self.limits, w, h)?;
         let tags = ff::colour_tags(&self.decoded);
@@ -427,16 +399,6 @@ impl VideoReader {
             }
         }
         let picture = self.info.orientation.apply(Picture::new(w, h, bytes)?)?;
-        let seconds = ff::best_timestamp(&self.decoded).map_or_else(
-            || {
-                let step = self.info.fps.map_or(0.04, |(n, d)| f64::from(d) / f64::from(n));
-                if self.last_seconds.is_finite() { self.last_seconds + step } else { 0.0 }
-            },
-            |stamp| {
-                (stamp.saturating_sub(self.origin) as f64) * self.time_base.0 as f64 / self.time_base.1 as f64
-            },
-        );
-        self.last_seconds = seconds;
         Ok(TimedPicture { seconds, picture })
     }
 }

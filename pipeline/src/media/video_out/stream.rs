@@ -9,6 +9,7 @@ use ffmpeg_next as ffmpeg;
 use ffmpeg_next::format::Pixel;
 use ffmpeg_next::format::context::{Output, StreamIo};
 
+use super::sound::SoundTrack;
 use super::{EncodeSpec, MediaSink, WrittenFile, check_frame, no_frames, webp_recipe};
 use crate::media::error::MediaError;
 use crate::media::ff::{self, Converter, Matrix, Side};
@@ -71,6 +72,7 @@ pub(super) struct StreamSink {
     // Before the file: closing the context may still flush into it.
     output: Output,
     encoder: ffmpeg::encoder::video::Encoder,
+    sound: Option<SoundTrack>,
     converter: Option<Converter>,
     source: ffmpeg::frame::Video,
     converted: ffmpeg::frame::Video,
@@ -176,6 +178,9 @@ impl StreamSink {
         if let Some(tag) = plan.tag.filter(|_| matches!(muxer, "mp4" | "mov")) {
             ff::set_stream_tag(&mut stream, tag);
         }
+        let sound = spec.sound && spec.codec.has_sound();
+        let sound = sound.then(|| SoundTrack::add(path, &mut output, spec.codec, muxer, spec.quality));
+        let sound = sound.transpose()?;
         if let Some(recipe) = spec.recipe.as_deref().filter(|_| muxer != "webp") {
             let mut metadata = ffmpeg::Dictionary::new();
             metadata.set(RECIPE_KEY, recipe);
@@ -209,6 +214,7 @@ impl StreamSink {
             spec: spec.clone(),
             output,
             encoder,
+            sound,
             converter,
             source,
             converted: ffmpeg::frame::Video::empty(),
@@ -294,9 +300,19 @@ impl MediaSink for StreamSink {
         self.drain()
     }
 
+    fn sound(&mut self, samples: &[f32]) -> Result<(), MediaError> {
+        let Some(sound) = &mut self.sound else { return Ok(()) };
+        let done = sound.write(samples, &mut self.output);
+        done.map_err(|e| disk_or(&self.path, &self.error, e, "writing the sound"))
+    }
+
     fn finish(mut self: Box<Self>) -> Result<WrittenFile, MediaError> {
         if self.frames == 0 {
             return Err(no_frames(&self.path));
+        }
+        if let Some(sound) = &mut self.sound {
+            let done = sound.finish(&mut self.output);
+            done.map_err(|e| disk_or(&self.path, &self.error, e, "writing the sound"))?;
         }
         self.encoder.send_eof().map_err(self.fail("encoding"))?;
         self.drain()?;
@@ -360,6 +376,7 @@ mod tests {
                 height: 64,
                 fps: (10, 1),
                 quality: Quality::Standard,
+                sound: false,
                 recipe: None,
                 overwrite: false,
             };

@@ -11,7 +11,7 @@ use crate::workflow::fields::{Link, PortKind};
 use crate::workflow::forecast::{Shape, Work};
 use crate::workflow::value::Value;
 
-/// Saves a clip as numbered PNG pictures.
+/// Saves a clip as numbered pictures.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SequenceSave {
@@ -20,6 +20,24 @@ pub struct SequenceSave {
     /// The folder to make.
     #[schemars(length(min = 1))]
     pub path: String,
+    /// What each picture is stored as.
+    #[serde(default, skip_serializing_if = "is_png")]
+    pub format: FrameFormat,
+}
+
+/// How a picture of a sequence is stored.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum FrameFormat {
+    /// PNG: 8 bits, sRGB.
+    #[default]
+    Png,
+    /// OpenEXR: half floats in linear light, for compositing.
+    Exr,
+}
+
+fn is_png(format: &FrameFormat) -> bool {
+    *format == FrameFormat::Png
 }
 
 impl NodeOp for SequenceSave {
@@ -52,11 +70,15 @@ impl NodeOp for SequenceSave {
         let dest = context.output(&self.path)?;
         let clip = context.clip_input("video")?;
         let spec = EncodeSpec {
-            codec: Codec::PngSequence,
+            codec: match self.format {
+                FrameFormat::Png => Codec::PngSequence,
+                FrameFormat::Exr => Codec::ExrSequence,
+            },
             width: clip.width(),
             height: clip.height(),
             fps: clip.fps(),
             quality: Quality::High,
+            sound: false,
             recipe: Some(context.recipe().to_owned()),
             overwrite: context.overwrite(),
         };

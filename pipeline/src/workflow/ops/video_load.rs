@@ -1,14 +1,16 @@
 //! `video.load`: frames of a clip from a file.
 
+use std::path::Path;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{CLIP_PORTS, NodeOp};
-use crate::media::{VideoLimits, VideoReader};
+use crate::media::{Channels, SOUND_RATE, SoundReader, VideoLimits, VideoReader};
 use crate::workflow::context::{NodeContext, RunError};
 use crate::workflow::fields::PortKind;
 use crate::workflow::forecast::{Shape, Work};
-use crate::workflow::value::Value;
+use crate::workflow::value::{ClipWriter, Value, sample_at};
 
 /// Frames per second when the file does not say.
 const FALLBACK_FPS: (u32, u32) = (25, 1);
@@ -31,6 +33,10 @@ pub struct VideoLoad {
 }
 
 impl NodeOp for VideoLoad {
+    fn version(&self) -> u32 {
+        2
+    }
+
     fn outputs(&self) -> &'static [(&'static str, PortKind)] {
         CLIP_PORTS
     }
@@ -57,10 +63,12 @@ impl NodeOp for VideoLoad {
         }
         let wanted = self.frames.unwrap_or(100_000) as usize;
         let mut writer = context.clip(fps)?;
+        let mut first = None;
         while writer.frames() < wanted {
             context.poll()?;
             let Some(frame) = reader.next_frame()? else { break };
             writer.push(&frame.picture)?;
+            first.get_or_insert(frame.seconds);
             context.step("frames", writer.frames(), self.frames.map_or(0, |frames| frames as usize));
         }
         let met = reader.info().notices.clone();
@@ -71,6 +79,46 @@ impl NodeOp for VideoLoad {
             let message = format!("{:?} has no frame at {} seconds; begin earlier", self.path, self.start);
             return Err(RunError::input(message));
         }
+        take_sound(context, &path, first.unwrap_or(self.start), &mut writer, fps)?;
         writer.finish()
     }
+}
+
+/// Puts the sound of a file, from a second on and as long as the frames last, beside them. Sound that cannot
+/// be read is said and left out: the frames are there.
+fn take_sound(
+    context: &mut NodeContext<'_>,
+    path: &Path,
+    start: f64,
+    writer: &mut ClipWriter,
+    fps: (u32, u32),
+) -> Result<(), RunError> {
+    let opened = SoundReader::open(path, SOUND_RATE, Channels::Stereo, &VideoLimits::default());
+    let mut reader = match opened {
+        Ok(Some(reader)) => reader,
+        Ok(None) => return Ok(()),
+        Err(error) => {
+            context.notice(format!("its sound is left out: {error}"));
+            return Ok(());
+        }
+    };
+    let from = (start * f64::from(SOUND_RATE)).round() as i64;
+    let count = sample_at(writer.frames() as u64, fps);
+    let mut block = vec![0.0; SOUND_RATE as usize * 2];
+    let mut done = 0;
+    while done < count {
+        context.poll()?;
+        let now = (count - done).min(u64::from(SOUND_RATE));
+        let part = block.get_mut(..now as usize * 2).unwrap_or_default();
+        if let Err(error) = reader.read(from + done as i64, part) {
+            context.notice(format!(
+                "its sound is silent from second {:.1}: {error}",
+                done as f64 / f64::from(SOUND_RATE)
+            ));
+            return Ok(());
+        }
+        writer.push_sound(part)?;
+        done += now;
+    }
+    Ok(())
 }

@@ -10,7 +10,7 @@ use crate::media::{Codec, EncodeSpec, Quality, create_sink, crop};
 use crate::workflow::context::{NodeContext, RunError};
 use crate::workflow::fields::{Link, Number, PortKind};
 use crate::workflow::forecast::{Shape, Work};
-use crate::workflow::value::{Digester, Value, rational_fps};
+use crate::workflow::value::{Digester, Value, rational_fps, sample_at};
 
 /// Saves a clip as one file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -90,7 +90,7 @@ impl NodeOp for VideoSave {
 
     fn check(&self, checks: &mut Checks<'_>) {
         match self.codec() {
-            None | Some(Codec::PngSequence) => {
+            None | Some(Codec::PngSequence | Codec::ExrSequence) => {
                 checks.extension(&self.path, &["mp4", "mov", "mkv", "webm", "gif", "webp"]);
             }
             Some(codec) => checks.extension(&self.path, codec.extensions()),
@@ -130,12 +130,17 @@ impl NodeOp for VideoSave {
                 clip.height()
             ));
         }
+        let sound = clip.has_sound() && codec.has_sound();
+        if sound && fps != clip.fps() {
+            context.notice("the clip is saved at another rate than its own, so its sound is left out".into());
+        }
         let spec = EncodeSpec {
             codec,
             width,
             height,
             fps,
             quality: self.quality,
+            sound: sound && fps == clip.fps(),
             recipe: Some(context.recipe().to_owned()),
             overwrite: context.overwrite(),
         };
@@ -162,6 +167,7 @@ pub(super) fn save_frames(
 ) -> Result<Value, RunError> {
     let mut digest = Digester::default();
     let mut sink = create_sink(&dest, spec)?;
+    let mut sound = vec![];
     for index in 0..clip.frames() {
         context.poll()?;
         let mut frame = clip.frame(index)?;
@@ -170,6 +176,13 @@ pub(super) fn save_frames(
         }
         digest.picture(&frame);
         sink.write(&frame)?;
+        if spec.sound {
+            let (from, to) = (sample_at(index as u64, spec.fps), sample_at(index as u64 + 1, spec.fps));
+            sound.resize(to.saturating_sub(from) as usize * 2, 0.0);
+            clip.sound(from, &mut sound)?;
+            digest.sound(&sound);
+            sink.sound(&sound)?;
+        }
         context.step("encode", index + 1, clip.frames());
     }
     let written = sink.finish()?;

@@ -8,12 +8,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{CLIP, CLIP_PORTS, Checks, Input, NodeOp};
-use crate::media::{Picture, resize};
+use crate::media::{Picture, SOUND_RATE, resize};
 use crate::workflow::context::{NodeContext, RunError};
 use crate::workflow::error::Segment;
 use crate::workflow::fields::{Link, PortKind};
 use crate::workflow::forecast::{Shape, Work};
-use crate::workflow::value::{Clip, Frames, Value, frame_at, rational_fps};
+use crate::workflow::value::{Clip, Frames, Sound, Value, frame_at, rational_fps};
 
 /// Frames of a sequence at most.
 const MAX_FRAMES: f64 = 1e6;
@@ -72,6 +72,23 @@ pub struct SequenceClip {
     #[serde(default, skip_serializing_if = "is_nothing")]
     #[schemars(extend("minimum" = 0, "maximum" = 60))]
     pub fade_out: f64,
+    /// Seconds over which its sound alone gives way at its end, where another clip appears out of it.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    #[schemars(extend("minimum" = 0, "maximum" = 60))]
+    pub sound_out: f64,
+    /// How loud its sound is, as a factor; fades take it along. Sounds of clips at one moment add up,
+    /// whatever lies on top.
+    #[serde(default = "as_it_is", skip_serializing_if = "is_as_it_is")]
+    #[schemars(extend("minimum" = 0, "maximum" = 4))]
+    pub volume: f64,
+}
+
+fn as_it_is() -> f64 {
+    1.0
+}
+
+fn is_as_it_is(volume: &f64) -> bool {
+    *volume == 1.0
 }
 
 /// How a picture of one shape fills a frame of another.
@@ -152,7 +169,9 @@ impl NodeOp for VideoSequence {
             }
             let at = place.at.unwrap_or_else(|| (open - place.fade_in).max(0.0));
             open = at + to - place.from;
-            laid.push(Laid { clip, at, end: open, from: place.from, fades: (place.fade_in, place.fade_out) });
+            let fades = (place.fade_in, place.fade_out);
+            let sound = (place.fade_in, place.fade_out.max(place.sound_out));
+            laid.push(Laid { clip, at, end: open, from: place.from, fades, sound, volume: place.volume });
         }
         let Some(first) = laid.first() else { return Err(RunError::input("a sequence without clips")) };
         let fastest = laid.iter().map(|laid| laid.clip.fps()).max_by(|a, b| rate(*a).total_cmp(&rate(*b)));
@@ -167,8 +186,12 @@ impl NodeOp for VideoSequence {
             let message = format!("the sequence has {frames} frames; expected at most {MAX_FRAMES:.0}");
             return Err(RunError::input(message));
         }
-        let source = Composer { laid, size, fit: self.fit, fps: rate(fps), kept: Mutex::new(vec![]) };
-        Ok(Value::Clip(Clip::composed(Arc::new(source), size, frames, fps)))
+        let sounding = laid.iter().any(|laid| laid.clip.has_sound() && laid.volume > 0.0);
+        let source =
+            Arc::new(Composer { laid, size, fit: self.fit, fps: rate(fps), kept: Mutex::new(vec![]) });
+        let sound: Option<Arc<dyn Sound>> =
+            if sounding { Some(Arc::<Composer>::clone(&source)) } else { None };
+        Ok(Value::Clip(Clip::composed(source, sound, size, frames, fps)))
     }
 }
 
@@ -189,6 +212,9 @@ struct Laid {
     end: f64,
     from: f64,
     fades: (f64, f64),
+    /// The fades of its sound.
+    sound: (f64, f64),
+    volume: f64,
 }
 
 /// Puts frames together.
@@ -253,6 +279,54 @@ impl Frames for Composer {
         }
         Ok(out)
     }
+}
+
+impl Sound for Composer {
+    fn read(&self, from: u64, out: &mut [f32]) -> Result<(), RunError> {
+        out.fill(0.0);
+        let second = f64::from(SOUND_RATE);
+        let mut part = vec![0.0; out.len()];
+        for laid in self.laid.iter().filter(|laid| laid.clip.has_sound() && laid.volume > 0.0) {
+            // Its first and last sample here, and its sample where its stretch begins.
+            let place = |seconds: f64| (seconds * second).round() as u64;
+            let (begin, end) = (place(laid.at), place(laid.end));
+            let (first, last) = (begin.max(from), end.min(from + out.len() as u64 / 2));
+            if first >= last {
+                continue;
+            }
+            let part = part.get_mut(..(last - first) as usize * 2).unwrap_or_default();
+            laid.clip.sound(place(laid.from) + (first - begin), part)?;
+            let to = out.get_mut((first - from) as usize * 2..).unwrap_or_default();
+            mix(to, part, |index| {
+                let t = (first + index as u64) as f64 / second;
+                laid.volume * loudness_at(t, (laid.at, laid.end), laid.sound)
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Adds sound, left and right in turn, with the factor of each moment.
+pub fn mix(to: &mut [f32], of: &[f32], factor: impl Fn(usize) -> f64) {
+    for (index, (to, of)) in to.chunks_exact_mut(2).zip(of.chunks_exact(2)).enumerate() {
+        let factor = factor(index) as f32;
+        for (to, of) in to.iter_mut().zip(of) {
+            *to += of * factor;
+        }
+    }
+}
+
+/// The factor of a clip's sound at `t` where it begins at `at`, ends at `end` and fades: a quarter of a sine,
+/// so that two clips of which one fades in as the other fades out stay equally loud together.
+pub fn loudness_at(t: f64, (at, end): (f64, f64), (fade_in, fade_out): (f64, f64)) -> f64 {
+    let part = |seconds: f64, fade: f64| {
+        if fade > MOMENT {
+            ((seconds / fade).clamp(0.0, 1.0) * std::f64::consts::FRAC_PI_2).sin()
+        } else {
+            1.0
+        }
+    };
+    part(t - at, fade_in).min(part(end - t, fade_out))
 }
 
 /// Mixes encoded values, as editors do for a dissolve.

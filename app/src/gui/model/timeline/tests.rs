@@ -40,6 +40,30 @@ fn shots_lie_end_to_end_until_someone_moves_them() {
 }
 
 #[test]
+fn one_clip_appears_out_of_its_neighbour() {
+    let mut timeline = Timeline::of(&document(Value::Null));
+    timeline.trim((0, 0), Edge::End, 1.0, 2.0, 0.125);
+    assert!(!timeline.cross((0, 1), 0.5), "there is a gap between them");
+    timeline.move_clip((0, 1), 0, 1.0);
+    timeline.fade((0, 0), Edge::End, 0.25);
+    assert!(timeline.cross((0, 1), 0.5));
+    // Under the second the first goes on into what was trimmed away, whole although it faded before.
+    let layers = timeline.layers(1.25, 8.0);
+    let seen: Vec<(&str, f64, f64)> =
+        layers.iter().map(|(clip, opacity)| (clip.node.as_str(), clip.local(1.25), *opacity)).collect();
+    assert_eq!(seen, [("one", 1.25, 1.0), ("two", 0.25, 0.625)]);
+    assert_eq!(timeline.layers(0.9, 8.0).len(), 1);
+    assert_eq!(timeline.layers(1.5, 8.0).len(), 1);
+    let laid: Vec<(f64, f64)> = timeline.tracks[0].laid().map(|(clip, tail)| (clip.end(), tail)).collect();
+    assert_eq!(laid, [(1.5, 0.5), (2.0, 0.0)]);
+    // Moved apart they are two clips again, and without a fade there is nothing to cross.
+    timeline.move_clip((0, 1), 0, 1.5);
+    assert_eq!(timeline.layers(1.6, 8.0).len(), 1);
+    timeline.fade((0, 1), Edge::Start, 0.0);
+    assert!(!timeline.tracks[0].clips[1].cross);
+}
+
+#[test]
 fn clips_move_to_where_there_is_room() {
     let mut timeline = Timeline::of(&document(Value::Null));
     assert_eq!(timeline.move_clip((0, 1), 0, 1.0), (0, 1), "pushed back behind the first");

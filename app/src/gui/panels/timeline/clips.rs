@@ -9,6 +9,7 @@ use super::{Scale, TRACK, ground, head};
 use crate::gui::icons;
 use crate::gui::model::timeline::{At, Edge, Placed, Timeline};
 use crate::gui::sequence::Drag;
+use crate::gui::sounding::decibels;
 use crate::gui::state::State;
 use crate::gui::tasks::pictures::Loading;
 use crate::gui::tasks::player::{Film, FilmInfo};
@@ -51,6 +52,12 @@ pub(super) fn track(
         if icon_button(ui, icon, &tip).clicked() {
             state.arrange("Change track", |timeline| {
                 timeline.tracks.get_mut(track).map(|track| track.hidden = !track.hidden)
+            });
+        }
+        let label = format!("Mute track {name}");
+        if tool_button(ui, icons::VOLUME_2, &label, "Leaves its sound out", found.muted).clicked() {
+            state.arrange("Change track", |timeline| {
+                timeline.tracks.get_mut(track).map(|track| track.muted = !track.muted)
             });
         }
         let icon = if found.locked { icons::LOCK } else { icons::LOCK_OPEN };
@@ -101,7 +108,11 @@ fn one(
     let id = ui.scope_id().with(("clip", at));
     let response = ui.interact(rect, id, Sense::click_and_drag());
     let name = state.clip_name(&clip.node);
-    let label = format!("Clip {name} at {:.2} s, {:.2} s long", clip.at, clip.length());
+    let mut label = format!("Clip {name} at {:.2} s, {:.2} s long", clip.at, clip.length());
+    let volume = (clip.volume != 1.0).then(|| decibels(clip.volume));
+    if let Some(volume) = &volume {
+        label.push_str(&format!(", {volume}"));
+    }
     response.widget_info(|| WidgetInfo::selected(Role::ListItem, true, chosen, &label));
 
     let fill = if response.hovered() { p.hover } else { p.raised };
@@ -115,6 +126,10 @@ fn one(
     let painter = ui.painter().with_clip_rect(ui.clip_rect().intersect(bar.shrink2(vec2(4.0, 0.0))));
     let from = bar.left().max(scale.left) + 6.0;
     painter.text(pos2(from, bar.center().y), Align2::LEFT_CENTER, &name, Type::Caption.font(), p.text);
+    if let Some(volume) = volume.filter(|_| bar.width() > 120.0) {
+        let end = pos2(bar.right() - 6.0, bar.center().y);
+        painter.text(end, Align2::RIGHT_CENTER, volume, Type::Caption.font(), p.muted);
+    }
     fades(ui, clip, rect, scale);
     let line = match (chosen, response.has_focus()) {
         (true, _) => Stroke::new(2.0, p.accent),
@@ -233,6 +248,10 @@ fn menu(response: &Response, state: &mut State) {
             Command::SlipLater,
             Command::FadeIn,
             Command::FadeOut,
+            Command::CrossFade,
+            Command::ClipLouder,
+            Command::ClipQuieter,
+            Command::MuteClip,
             Command::RemoveClip,
             Command::RippleClip,
         ] {
@@ -306,7 +325,7 @@ fn frames(
         let index = info.frame_at(t);
         // The monitor goes first: a strip can wait, a person who scrubs cannot.
         let asked = if state.player.is_busy() { None } else { state.strips.still(film, info, index) };
-        let there = asked.or_else(|| state.strips.there(film, index));
+        let there = asked.or_else(|| state.strips.there(film, index).map(|(_, image)| image));
         if let Some(picture) = there {
             let slot = format!("strip {:p}", std::sync::Arc::as_ptr(&picture));
             let texture = state.textures.get(ui.ctx(), &slot, &picture);
@@ -337,7 +356,7 @@ fn loudness(ui: &Ui, clip: &Placed, wave: &[f32], rect: Rect, scale: &Scale) {
         let place = |x: f32| (clip.local(scale.t(x)).max(0.0) * f64::from(PER_SECOND)) as usize;
         let (from, to) = (place(x), place(x + 2.0).max(place(x) + 1));
         let loudest = wave.get(from..to.min(wave.len())).into_iter().flatten().fold(0.0f32, |a, b| a.max(*b));
-        let half = (loudest.sqrt() * rect.height() / 2.0).max(0.5);
+        let half = ((loudest * clip.volume as f32).min(1.0).sqrt() * rect.height() / 2.0).max(0.5);
         ui.painter().vline(
             x,
             rect.center().y - half..=rect.center().y + half,

@@ -1,18 +1,19 @@
-//! One PNG a frame: into a folder that appears whole, or beside others by a `%05d` pattern.
+//! One picture a frame: into a folder that appears whole, or beside others by a `%05d` pattern.
 
 use std::fs::File;
-use std::io::BufWriter;
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use super::{EncodeSpec, MediaSink, WrittenFile, check_frame, no_frames};
+use super::{Codec, EncodeSpec, MediaSink, WrittenFile, check_frame, no_frames};
 use crate::media::error::MediaError;
+use crate::media::exr;
 use crate::media::image_out::{encode_png, from_png};
 use crate::media::picture::Picture;
 use crate::store::atomic::{AtomicError, AtomicFile, AtomicFolder};
 
 pub(super) fn create(path: &Path, spec: &EncodeSpec) -> Result<Box<dyn MediaSink>, MediaError> {
     let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
-    if name.contains('%') || name.to_ascii_lowercase().ends_with(".png") {
+    if name.contains('%') || name.to_ascii_lowercase().ends_with(&format!(".{}", ending(spec))) {
         return Ok(Box::new(PatternSink::create(path, name, spec)?));
     }
     Ok(Box::new(FolderSink {
@@ -24,11 +25,30 @@ pub(super) fn create(path: &Path, spec: &EncodeSpec) -> Result<Box<dyn MediaSink
     }))
 }
 
+/// What the names of the pictures end in.
+fn ending(spec: &EncodeSpec) -> &'static str {
+    if spec.codec == Codec::ExrSequence { "exr" } else { "png" }
+}
+
+/// Writes one picture to an empty file. Returns its size in bytes.
+fn write_frame(path: &Path, file: &File, picture: &Picture, spec: &EncodeSpec) -> Result<u64, MediaError> {
+    let mut writer = BufWriter::new(file);
+    let recipe = spec.recipe.as_deref();
+    if spec.codec == Codec::ExrSequence {
+        exr::encode(path, &mut writer, picture, spec.fps, recipe)?;
+    } else {
+        encode_png(&mut writer, picture, recipe).map_err(|e| from_png(path, e))?;
+    }
+    writer.flush().map_err(|e| MediaError::write(path, e))?;
+    Ok(file.metadata().map_err(|e| MediaError::write(path, e))?.len())
+}
+
 /// The first thing in a folder that is no frame of a sequence; `None` when the folder may be replaced by
 /// another sequence without losing anything else.
 pub fn foreign_entry(folder: &Path) -> Option<String> {
     let frame = |name: &str| {
-        let digits = name.strip_prefix("frame_").and_then(|rest| rest.strip_suffix(".png"));
+        let digits = name.strip_prefix("frame_");
+        let digits = digits.and_then(|rest| rest.strip_suffix(".png").or(rest.strip_suffix(".exr")));
         digits.is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()))
     };
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
@@ -36,7 +56,7 @@ pub fn foreign_entry(folder: &Path) -> Option<String> {
     names.filter(|name| !frame(name)).min()
 }
 
-/// `frame_00000.png` … in a new folder.
+/// `frame_00000` … in a new folder.
 struct FolderSink {
     path: PathBuf,
     spec: EncodeSpec,
@@ -48,11 +68,9 @@ struct FolderSink {
 impl MediaSink for FolderSink {
     fn write(&mut self, picture: &Picture) -> Result<(), MediaError> {
         check_frame(&self.path, &self.spec, self.frames, picture)?;
-        let to = self.folder.path().join(format!("frame_{:05}.png", self.frames));
+        let to = self.folder.path().join(format!("frame_{:05}.{}", self.frames, ending(&self.spec)));
         let file = File::create_new(&to).map_err(|e| MediaError::write(&self.path, e))?;
-        encode_png(BufWriter::new(&file), picture, self.spec.recipe.as_deref())
-            .map_err(|e| from_png(&self.path, e))?;
-        self.bytes += file.metadata().map_err(|e| MediaError::write(&self.path, e))?.len();
+        self.bytes += write_frame(&self.path, &file, picture, &self.spec)?;
         self.frames += 1;
         Ok(())
     }
@@ -96,7 +114,10 @@ impl PatternSink {
         let Some((prefix, digits, suffix)) = parsed else {
             return Err(MediaError::BadSpec {
                 path: path.to_path_buf(),
-                expected: "a folder, or one frame number pattern such as frame_%05d.png".into(),
+                expected: format!(
+                    "a folder, or one frame number pattern such as frame_%05d.{}",
+                    ending(spec)
+                ),
                 found: name.to_owned(),
             });
         };
@@ -123,9 +144,7 @@ impl MediaSink for PatternSink {
             return Err(AtomicError::Exists { path: dest }.into());
         }
         let mut file = AtomicFile::create(&dest)?;
-        encode_png(BufWriter::new(file.file_mut()), picture, self.spec.recipe.as_deref())
-            .map_err(|e| from_png(&dest, e))?;
-        self.bytes += file.file_mut().metadata().map_err(|e| MediaError::write(&dest, e))?.len();
+        self.bytes += write_frame(&dest, file.file_mut(), picture, &self.spec)?;
         self.waiting.push(file);
         Ok(())
     }
