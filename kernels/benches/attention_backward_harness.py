@@ -139,9 +139,9 @@ def plan(kernels, q, k, v, out, lse, grad, mask="none", extra=None, path=None, t
         row_bytes = 2 * ((size + 15) // 16 * 16 + 8)
         c.tiles, p.key_tiles = max(1, -(-n // (16 * qw * qm))), max(1, -(-m // (16 * kw * km)))
         shared = lambda w, g, t: (2 * 16 * w * g + 4 * t) * row_bytes + 16 * t
-        work.append((flash, element, f"attention_backward_queries_d{size}", b * h * c.tiles, 32 * qw, shared(qw, qm, qt)))
+        work.append((flash, element, f"attention_backward_queries_d{size}", b * h * c.tiles * (n > 0), 32 * qw, shared(qw, qm, qt)))
         for name in ("keys", "values") if size > 160 else ("keys",):
-            work.append((flash, element, f"attention_backward_{name}_d{size}", b * kv * p.key_tiles, 32 * kw, shared(kw, km, kt)))
+            work.append((flash, element, f"attention_backward_{name}_d{size}", b * kv * p.key_tiles * (m > 0), 32 * kw, shared(kw, km, kt)))
     else:
         table = EXACT_SHORT if max(n, m) <= 16 and d <= 160 else EXACT
         size = next(s for s in table if d <= s)
@@ -149,8 +149,8 @@ def plan(kernels, q, k, v, out, lse, grad, mask="none", extra=None, path=None, t
         r = threads // 4
         shared = 4 * ((2 * r + 2 * tile) * ((d + 3) // 4 * 4 + 4) + 2 * tile * (r + 4)) + 8 * max(r, tile)
         c.tiles, p.key_tiles = max(1, -(-n // r)), max(1, -(-m // r))
-        work.append(("backward_exact", element, f"attention_backward_exact_queries_d{size}_t{threads}", b * h * c.tiles, threads, shared))
-        work.append(("backward_exact", element, f"attention_backward_exact_keys_d{size}_t{threads}", b * kv * p.key_tiles, threads, shared))
+        work.append(("backward_exact", element, f"attention_backward_exact_queries_d{size}_t{threads}", b * h * c.tiles * (n > 0), threads, shared))
+        work.append(("backward_exact", element, f"attention_backward_exact_keys_d{size}_t{threads}", b * kv * p.key_tiles * (m > 0), threads, shared))
     keep += [q, k, v, out, lse, grad, rows]
 
     def queue(only=None):

@@ -69,9 +69,9 @@ pub fn plan_cuda_backward(call: CudaCall, group: usize) -> BackwardPlan {
     let AttentionShape { problems, queries, keys, dim } = call.shape;
     let kv_problems = problems / group.max(1);
     let pass = |problems: usize, tokens: usize, rows: usize, threads: usize, shared_bytes: usize| {
-        let tiles = tokens.div_ceil(rows).max(1);
+        let tiles = tokens.div_ceil(rows);
         BackwardPass {
-            tiles,
+            tiles: tiles.max(1),
             blocks: problems as u64 * tiles as u64,
             threads: threads as u32,
             shared_bytes: shared_bytes as u32,
@@ -169,5 +169,10 @@ mod tests {
             }
         }
         assert_eq!(plan_cuda_backward(call(1, 8, 8, 512), 1).kernel, AttentionKernel::Composed);
+        // Nothing to write is nothing to launch.
+        for half in [false, true] {
+            let none = plan_cuda_backward(CudaCall { half, ..call(1, 0, 70, 40) }, 1);
+            assert!(none.queries.blocks == 0 && none.keys.blocks > 0);
+        }
     }
 }
