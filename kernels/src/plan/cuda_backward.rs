@@ -128,6 +128,7 @@ mod tests {
         CudaCall {
             shape: AttentionShape { problems, queries, keys, dim },
             half: true,
+            brain: false,
             aligned: true,
             distinct: true,
             plain_scale: true,
