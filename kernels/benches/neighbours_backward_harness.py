@@ -2,10 +2,11 @@
 
     for s in norm_backward pointwise_backward rope combine; do for e in f16 bf16 f32; do nvcc -cubin -arch=sm_90a -std=c++17 -O3
       --expt-relaxed-constexpr -DELEMENT=(__half|__nv_bfloat16|float) ../cuda/$s.cu -o $s.$e.cubin; done; done
-    python neighbours_backward_harness.py CUBIN_FOLDER test|bench [FILTER]
+    python neighbours_backward_harness.py CUBIN_FOLDER test|bench|layers [FILTER]
 
 `test` compares with PyTorch's autograd in f64 on the same rounded operands, over outputs filled with NaN. `bench` times ours and
-PyTorch's in f16, each recorded once as a CUDA graph and replayed (median), beside the bytes that must move at 3.0 TB/s. Needs torch.
+PyTorch's in f16, each recorded once as a CUDA graph and replayed (median), beside the bytes that must move at 3.0 TB/s. `layers` times PyTorch's way back through convolutions and products, for
+examples/cuda_backward_bench.rs. Needs torch.
 """
 import ctypes
 import sys
@@ -175,8 +176,12 @@ def point(k, name, x, grad, shape, values, columns, activation=0, width=0):
     step = vector(columns, grad, x) if name != "softmax" else 1
     p = Point(x.data_ptr() if x is not None else None, grad.data_ptr(), out.data_ptr(), values // step, columns // step, width,
               activation)
-    blocks = min(up(values // step, 256), 64 * k.processors) if name != "softmax" else min(values, 1 << 20)
-    name = name + ("_rows" if name == "softmax" else "_wide" if step > 1 else "_one")
+    blocks = min(up(values // step, 256), 64 * k.processors)
+    if name == "softmax":
+        short = vector(columns, grad, x) > 1 and columns <= 128 * vector(columns, grad, x)
+        name, blocks = ("softmax_warps", up(values, 8)) if short else ("softmax_rows", min(values, 1 << 20))
+    else:
+        name += "_wide" if step > 1 else "_one"
 
     def run():
         k.launch("pointwise_backward", e, name, (blocks, 256, 0), p)
@@ -428,6 +433,8 @@ def bench(k, wanted):
         row(f"rope {'x'.join(map(str, shape))} {'halves' if halves else 'interleaved'}", 2 * x.numel(),
             lambda: rope(k, x, cos, sin, halves, 1.0), lambda: lambda: turn(x, half_cos, half_sin, halves))
     for count in (16 * 64 * 64 * 4, 16 * 128 * 128 * 16):
+        if wanted not in f"guidance and DDIM step of {count}":
+            continue
         c, u = make(count), make(count)
         x = torch.randn(count, device="cuda")
 
@@ -439,7 +446,40 @@ def bench(k, wanted):
         row(f"guidance and DDIM step of {count}", 6 * count, lambda: combine(k, [(0.7, c), (-0.6, u), (0.9, x)]), lambda: step)
 
 
+def layers(k, wanted):
+    """PyTorch's way back through the layers of examples/cuda_backward_bench.rs: gradients by input and by weight."""
+    make = lambda *shape: 0.1 * torch.randn(*shape, device="cuda").half()
+    picture = lambda *shape: make(*shape).to(memory_format=torch.channels_last)
+    torch.backends.cudnn.benchmark = True
+
+    def row(name, flops, forward, *operands):
+        stream = torch.cuda.Stream()
+        for which, by in enumerate(("by input", "by weight")[:len(operands)]):
+            if wanted not in name:
+                continue
+            with torch.cuda.stream(stream):
+                leaf = operands[which].detach().requires_grad_()
+                y = forward(*(leaf if i == which else x for i, x in enumerate(operands)))
+                g = torch.randn_like(y)
+            torch.cuda.synchronize()
+            ms = median(lambda: torch.autograd.grad(y, leaf, g, retain_graph=True))
+            print(f"{name} {by} | {ms:.4f} ms | {flops / ms / 1e9:.0f} TFLOP/s", flush=True)
+
+    for n, size, inner, out, stride in [(32, 64, 320, 320, 1), (32, 32, 640, 640, 1), (32, 16, 1280, 1280, 1), (32, 64, 640, 320, 1),
+                                        (32, 64, 320, 320, 2)]:
+        row(f"conv3x3/{stride} {n}x{size}x{size} {inner}->{out}", 18 * n * (size // stride) ** 2 * inner * out,
+            lambda x, w: F.conv2d(x, w, None, stride, 1), picture(n, inner, size, size), picture(out, inner, 3, 3))
+    w = picture(640, 640, 3, 3)
+    row("upsample + conv3x3 32x32x32 640->640", 8 * 32 * 64 * 64 * 640 * 640,
+        lambda x: F.conv2d(F.interpolate(x, scale_factor=2.0, mode="nearest"), w, None, 1, 1), picture(32, 640, 32, 32))
+    for rows, inner, out in [(131072, 320, 320), (131072, 320, 2560), (32768, 640, 640), (8192, 1280, 1280)]:
+        row(f"linear {rows}x{inner}x{out}", 2 * rows * inner * out, lambda x, w: F.linear(x, w), make(rows, inner), make(out, inner))
+    w = make(2560, 320)
+    row("gated linear 131072x320x1280", 4 * 131072 * 320 * 2560,
+        lambda x: (lambda v, g: v * F.gelu(g))(*F.linear(x, w).chunk(2, -1)), make(131072, 320))
+
+
 if __name__ == "__main__":
     kernels, wanted = Kernels(sys.argv[1]), sys.argv[3] if len(sys.argv) > 3 else ""
     torch.zeros(1, device="cuda")
-    sys.exit(1 if {"test": test, "bench": bench}[sys.argv[2]](kernels, wanted) else 0)
+    sys.exit(1 if {"test": test, "bench": bench, "layers": layers}[sys.argv[2]](kernels, wanted) else 0)

@@ -91,3 +91,41 @@ extern "C" __global__ void __launch_bounds__(256) softmax_rows(const __grid_cons
     }
   }
 }
+
+// The same for rows of at most 128 vectors, which a warp holds in registers.
+extern "C" __global__ void __launch_bounds__(256) softmax_warps(const __grid_constant__ Params p) {
+  using T = ELEMENT;
+  constexpr int N = WIDE<T>, V = 4;
+  const int lane = threadIdx.x % 32, columns = p.columns / N;
+  const long long step = static_cast<long long>(gridDim.x) * 8;
+  for (long long row = static_cast<long long>(blockIdx.x) * 8 + threadIdx.x / 32; row < p.count; row += step) {
+    const T *y = static_cast<const T *>(p.x) + row * p.columns, *g = static_cast<const T *>(p.grad) + row * p.columns;
+    Raw<T, N> kept[V], more[V];
+#pragma unroll
+    for (int j = 0; j < V; ++j) {
+      const int column = j * 32 + lane;
+      if (column < columns) kept[j].load(y + column * N), more[j].load(g + column * N);
+    }
+    float sum = 0.f;
+#pragma unroll
+    for (int j = 0; j < V; ++j) {
+      if (j * 32 + lane >= columns) continue;
+      float a[N], b[N];
+      kept[j].values(a), more[j].values(b);
+#pragma unroll
+      for (int i = 0; i < N; ++i) sum = fmaf(a[i], b[i], sum);
+    }
+#pragma unroll
+    for (int o = 16; o > 0; o /= 2) sum += __shfl_xor_sync(~0u, sum, o);
+#pragma unroll
+    for (int j = 0; j < V; ++j) {
+      const int column = j * 32 + lane;
+      if (column >= columns) continue;
+      float a[N], b[N];
+      kept[j].values(a), more[j].values(b);
+#pragma unroll
+      for (int i = 0; i < N; ++i) a[i] *= b[i] - sum;
+      store_values(static_cast<T *>(p.out) + row * p.columns + column * N, a);
+    }
+  }
+}

@@ -124,9 +124,12 @@ pub(crate) fn softmax(device: &CudaDevice, y: &Tensor, grad: &Tensor, columns: u
             columns: count(columns)?,
             ..Params::default()
         };
-        let kernel = function(device, "pointwise_backward", element, "softmax_rows", 0)?;
+        let vector = 16 / y.dtype().size_in_bytes();
+        let short = columns % vector == 0 && columns <= 128 * vector && held.aligned() && gradient.aligned();
+        let (name, blocks) = if short { ("softmax_warps", rows.div_ceil(8)) } else { ("softmax_rows", rows) };
+        let kernel = function(device, "pointwise_backward", element, name, 0)?;
         // SAFETY: all three have `rows` rows of `columns` values.
-        unsafe { launch(&device.cuda_stream(), &kernel, (rows.min(1 << 20) as u32, 256, 0), &params)? };
+        unsafe { launch(&device.cuda_stream(), &kernel, (blocks.min(1 << 20) as u32, 256, 0), &params)? };
     }
     Ok(out.tensor(y.dims()))
 }
