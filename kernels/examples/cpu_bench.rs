@@ -191,7 +191,7 @@ fn rows(filter: &str) -> Outcome {
 
 /// The backward pass alone, as `gradient …`.
 fn gradients(filter: &str) -> Outcome {
-    let mut one = |name: String, q: Tensor, k: Tensor, v: Tensor, grad: Tensor| -> Outcome {
+    let one = |name: String, q: Tensor, k: Tensor, v: Tensor, grad: Tensor| -> Outcome {
         if !name.contains(filter) {
             return Ok(());
         }
