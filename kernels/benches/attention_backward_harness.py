@@ -96,7 +96,7 @@ def plan(kernels, q, k, v, out, lse, grad, mask="none", extra=None, path=None, t
                                        dtype=q.dtype).transpose(1, 2)
     dq, dk, dv = token_major(q), token_major(k), token_major(v)
     rows = torch.full((b, h, n, 2), float("nan"), device="cuda")
-    if n and path is None:
+    if path is None:
         aligned = element != "f32" and d % 8 == 0 and all(s % 8 == 0 for x in (q, k, v, out, grad) for s in x.stride()[:3])
         path = "exact" if not aligned else "flash"
         if aligned and h == kv and max(n, m) <= 16 * SHORT.get(d, 0) and mask in ("none", "causal", "lengths"):
@@ -230,7 +230,8 @@ def test(kernels, full=True):
             limit = {torch.float16: 3e-3, torch.bfloat16: 2e-2, torch.float32: 1e-5}[dtype]
             for name, x, y in zip(("dq", "dk", "dv"), got, want):
                 size = y.norm().item() if y.numel() else 0.
-                error = ((x.double() - y).norm().item() if y.numel() else 0.) / (size if size > 1e-20 else 1.)
+                # A single key leaves nothing to learn: there the root mean square counts.
+                error = ((x.double() - y).norm().item() if y.numel() else 0.) / (size if size > 1e-12 else max(1, y.numel()) ** .5)
                 key = (path, NAMES[dtype])
                 worst[key] = max(worst.get(key, 0), error)
                 if not error < limit:

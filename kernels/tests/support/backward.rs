@@ -60,7 +60,8 @@ pub(crate) enum Kind {
 
 pub(crate) const KINDS: [Kind; 5] = [Kind::None, Kind::Causal, Kind::Lengths, Kind::Bias, Kind::Blocks];
 
-/// `‖got − want‖ / ‖want‖`; infinite on NaN or another length.
+/// `‖got − want‖ / ‖want‖`, or the error's root mean square where the answer is zero (a single key leaves nothing to
+/// learn); infinite on NaN or another length.
 pub(crate) fn relative(got: &[f32], want: &[f64]) -> f64 {
     if got.len() != want.len() {
         return f64::INFINITY;
@@ -68,7 +69,7 @@ pub(crate) fn relative(got: &[f32], want: &[f64]) -> f64 {
     let norm = |it: &mut dyn Iterator<Item = f64>| it.map(|x| x * x).sum::<f64>().sqrt();
     let error = norm(&mut got.iter().zip(want).map(|(g, w)| f64::from(*g) - w));
     let size = norm(&mut want.iter().copied());
-    let ratio = if size < 1e-30 { error } else { error / size };
+    let ratio = error / if size < 1e-12 { (want.len().max(1) as f64).sqrt() } else { size };
     if ratio.is_nan() { f64::INFINITY } else { ratio }
 }
 
