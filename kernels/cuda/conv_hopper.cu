@@ -15,7 +15,9 @@
 struct HopperConvParams {
   CUtensorMap pixels;   // [n, height, width, channels] by columns of pixels, 64 channels wide
   CUtensorMap weights;  // [phases · columns, taps, channels], boxes of rows by 64 channels; or see `copy_rows`
+  CUtensorMap rest;     // channels of the pixels from 64 · first_chunks on, where they lie in a second tensor
   ConvParams p;
+  int first_chunks;
   int plain_rows;  // the weight's rows are in plain order
 };
 
@@ -112,7 +114,9 @@ __device__ __forceinline__ void conv_hopper(const HopperConvParams &args) {
           const uint32_t at = base + s * STAGE;
           barrier_wait(empty + 8 * s, parity);
           barrier_expect(full + 8 * s, STAGE);
-          copy_pixels(at, &args.pixels, full + 8 * s, 64 * chunk, x, y, image, dx + kx, dy + ky);
+          const bool here = chunk < args.first_chunks;
+          copy_pixels(at, here ? &args.pixels : &args.rest, full + 8 * s, 64 * (here ? chunk : chunk - args.first_chunks), x,
+                      y, image, dx + kx, dy + ky);
           if (args.plain_rows) copy_rows(at + A_BYTES, &args.weights, full + 8 * s, 64 * chunk, w.column / 32);
           else copy_weights(at + A_BYTES, &args.weights, full + 8 * s, 64 * chunk, tap, weight_row);
           if (++s == STAGES) s = 0, parity ^= 1;

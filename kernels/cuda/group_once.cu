@@ -4,22 +4,24 @@
 // A cluster of blocks takes some neighbouring groups of one sample, each block a piece of its points. A block
 // keeps its piece in shared memory, sums it up, reads its neighbours' sums, and maps what it kept. Each thread
 // meets again only values that it loaded itself.
-#include "vectors.cuh"
+#include "sources.cuh"
 
 // Mirrors `OnceParams` of src/cuda/norm/once.rs. All data is contiguous with 16-byte bases.
 struct OnceParams {
-  const void *x;               // [samples, points, channels]
+  const void *x;               // [samples, points, channels], or the first `split` of the channels
+  const void *rest;            // [samples, points, channels - split] or null: the other channels
   void *out;
   const void *weight, *bias;   // [channels]
   const void *added;           // [samples / added_samples, channels] or null: the norm is of x + added
   const void *scale, *shift;   // [samples, channels] or null
-  int points, channels, width; // width: channels of a group
+  int points, channels, split; // split: a multiple of a vector; channels without `rest`
+  int width;                   // channels of a group
   int slabs, slab_groups;      // parts of a sample's groups; groups of a part
   int added_samples, activation;
   float eps;
 };
 
-constexpr int THREADS = 512, AHEAD = 3;
+constexpr int THREADS = 256, AHEAD = 4;
 
 __device__ __forceinline__ void cluster_arrive() { asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory"); }
 __device__ __forceinline__ void cluster_wait() { asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory"); }
@@ -40,31 +42,30 @@ template <typename T, int CLUSTER> __device__ __forceinline__ void group_once(co
   const int sample = unit / p.slabs, slab = unit - sample * p.slabs;
   const int piece = (p.points + CLUSTER - 1) / CLUSTER;
   const int first = min(rank * piece, p.points), count = min(piece, p.points - first);
-  // Behind the piece: what threads add up, then the totals of the groups and their statistics.
-  float *parts = reinterpret_cast<float *>(kept + piece * columns);
-  float2 *totals = reinterpret_cast<float2 *>(parts + lines * columns * N), *stats = totals + p.slab_groups;
+  // Behind the piece: a thread's sums and squares, then the totals of the groups and their statistics.
+  float *sums = reinterpret_cast<float *>(kept + piece * columns), *squares = sums + lines * columns * N;
+  float2 *totals = reinterpret_cast<float2 *>(squares + lines * columns * N), *stats = totals + p.slab_groups;
 
   const int column = threadIdx.x % columns, line = threadIdx.x / columns;
   const int start = slab * p.slab_groups * p.width, channel = start + column * N;
   const long long at = static_cast<long long>(sample) * p.points * p.channels;
-  const T *x = static_cast<const T *>(p.x) + at;
   const T *added = static_cast<const T *>(p.added);
   if (added) added += static_cast<long long>(sample / p.added_samples) * p.channels;
   // Sums are taken about the group's first value, so that a large mean does not swallow the deviations.
   const auto pivot_of = [&](int group) {
-    const float value = to_float(x[start + group * p.width]);
+    const float value = to_float(*source_of<T>(p, sample, start + group * p.width).first);
     return added ? value + to_float(added[start + group * p.width]) : value;
   };
   const bool works = line < lines;
-  float s[N] = {}, q[N] = {};
   if (works) {
-    float pivot[N];
+    float s[N] = {}, q[N] = {}, pivot[N];
 #pragma unroll
     for (int i = 0; i < N; ++i) {
       pivot[i] = pivot_of((column * N + i) / p.width);
       if (added) pivot[i] -= to_float(added[channel + i]);
     }
-    const T *from = x + static_cast<long long>(first) * p.channels + channel;
+    const Source<T> source = source_of<T>(p, sample, channel);
+    const T *from = source.first + first * source.width;
     const auto take = [&](const Raw<T, N> &raw, int row) {
       float v[N];
       kept[row * columns + column] = raw.vector;
@@ -79,39 +80,38 @@ template <typename T, int CLUSTER> __device__ __forceinline__ void group_once(co
     for (; row + (AHEAD - 1) * lines < count; row += AHEAD * lines) {
       Raw<T, N> raw[AHEAD];
 #pragma unroll
-      for (int j = 0; j < AHEAD; ++j) raw[j].load(from + static_cast<long long>(row + j * lines) * p.channels);
+      for (int j = 0; j < AHEAD; ++j) raw[j].load(from + (row + j * lines) * source.width);
 #pragma unroll
       for (int j = 0; j < AHEAD; ++j) take(raw[j], row + j * lines);
     }
     for (; row < count; row += lines) {
       Raw<T, N> raw;
-      raw.load(from + static_cast<long long>(row) * p.channels);
+      raw.load(from + row * source.width);
       take(raw, row);
     }
-  }
-  // A warp adds one group at a time, in a fixed order: first the sums, then the squares.
-  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  const auto gather = [&](const float (&mine)[N], float float2::*to) {
-    __syncthreads();
     // Channels of a vector lie apart, so that a warp writes one row of banks.
 #pragma unroll
     for (int i = 0; i < N; ++i) {
-      if (works) parts[(line * N + i) * columns + column] = mine[i];
+      const int slot = (line * N + i) * columns + column;
+      sums[slot] = s[i], squares[slot] = q[i];
     }
-    __syncthreads();
-    for (int group = warp; group < p.slab_groups; group += THREADS / 32) {
-      float total = 0.f;
-      for (int i = lane; i < p.width * lines; i += 32) {
-        const int l = i / p.width, c = group * p.width + i - l * p.width;
-        total += parts[(l * N + c % N) * columns + c / N];
-      }
+  }
+  __syncthreads();
+  // A warp adds one group at a time, in a fixed order.
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  for (int group = warp; group < p.slab_groups; group += THREADS / 32) {
+    float2 total = make_float2(0.f, 0.f);
+    for (int i = lane; i < p.width * lines; i += 32) {
+      const int l = i / p.width, c = group * p.width + i - l * p.width, slot = (l * N + c % N) * columns + c / N;
+      total.x += sums[slot], total.y += squares[slot];
+    }
 #pragma unroll
-      for (int o = 16; o > 0; o /= 2) total += __shfl_xor_sync(~0u, total, o);
-      if (lane == 0) totals[group].*to = total;
+    for (int o = 16; o > 0; o /= 2) {
+      total.x += __shfl_xor_sync(~0u, total.x, o);
+      total.y += __shfl_xor_sync(~0u, total.y, o);
     }
-  };
-  gather(s, &float2::x);
-  gather(q, &float2::y);
+    if (lane == 0) totals[group] = total;
+  }
   if constexpr (CLUSTER > 1) cluster_arrive(), cluster_wait();
   else __syncthreads();
   for (int group = threadIdx.x; group < p.slab_groups; group += THREADS) {

@@ -3,18 +3,19 @@
 // GroupNorm reads its input twice: `group_stats` sums a piece of the points of one sample for every
 // group, `group_apply` adds the pieces up and maps. One wave of blocks does each, and the second
 // walks its piece backwards, so that it begins with what the second-level cache still holds.
-#include "vectors.cuh"
+#include "sources.cuh"
 
 // Mirrors `GroupParams` of src/cuda/norm.rs. All data is contiguous; vectors need 16-byte bases.
 struct GroupParams {
-  const void *x;               // [samples, points, channels]
+  const void *x;               // [samples, points, channels], or the first `split` of the channels
+  const void *rest;            // [samples, points, channels - split] or null: the other channels
   void *out;
   const void *weight, *bias;   // [channels]
   const void *added;           // [samples / added_samples, channels] or null: the norm is of x + added
   const void *scale, *shift;   // [samples, channels] or null
   float2 *partial;             // [samples, groups, chunks]: sums and sums of squares about the group's first value
   long long points;
-  int channels, groups, chunks, chunk_points;
+  int channels, split, groups, chunks, chunk_points;  // split: a multiple of a vector; channels without `rest`
   int tile, lines;             // vectors of a row handled at once, rows handled at once
   int added_samples, activation;
   float eps;
@@ -40,8 +41,8 @@ __device__ __forceinline__ Stand stand_of(const GroupParams &p) {
 
 // The value every sum of a group is taken about, which keeps a large mean from swallowing the deviations.
 template <typename T>
-__device__ __forceinline__ float pivot_of(const GroupParams &p, const T *sample, const T *added, int channel) {
-  const float first = to_float(sample[channel]);
+__device__ __forceinline__ float pivot_of(const GroupParams &p, int sample, const T *added, int channel) {
+  const float first = to_float(*source_of<T>(p, sample, channel).first);
   return added ? first + to_float(added[channel]) : first;
 }
 
@@ -57,7 +58,6 @@ template <typename T, int N> __device__ __forceinline__ void group_stats_body(co
   float *sums = shared, *squares = shared + span * p.lines;
   float2 *totals = reinterpret_cast<float2 *>(squares + span * p.lines);
   const Stand at = stand_of(p);
-  const T *x = static_cast<const T *>(p.x) + at.sample * p.points * p.channels;
   const T *added = added_row<T>(p, at.sample);
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, warps = blockDim.x / 32;
   for (int start = 0; start < columns; start += p.tile) {
@@ -67,10 +67,10 @@ template <typename T, int N> __device__ __forceinline__ void group_stats_body(co
       float pivot[N];
 #pragma unroll
       for (int i = 0; i < N; ++i) {
-        pivot[i] = pivot_of(p, x, added, (channel + i) / width * width);
+        pivot[i] = pivot_of(p, at.sample, added, (channel + i) / width * width);
         if (added) pivot[i] -= to_float(added[channel + i]);
       }
-      const T *from = x + channel;
+      const Source<T> from = source_of<T>(p, at.sample, channel);
       const auto add = [&](const Raw<T, N> &raw) {
         float v[N];
         raw.values(v);
@@ -80,8 +80,8 @@ template <typename T, int N> __device__ __forceinline__ void group_stats_body(co
           s[i] += d, q[i] = fmaf(d, d, q[i]);
         }
       };
-      const long long stride = static_cast<long long>(p.lines) * p.channels;
-      const T *row = from + (at.first + at.line) * p.channels, *end = from + at.last * p.channels;
+      const long long stride = p.lines * from.width;
+      const T *row = from.first + (at.first + at.line) * from.width, *end = from.first + at.last * from.width;
       // Loads first: what is in flight decides the speed.
       for (; row + (AHEAD - 1) * stride < end; row += AHEAD * stride) {
         Raw<T, N> raw[AHEAD];
@@ -137,7 +137,6 @@ template <typename T, int N> __device__ __forceinline__ void group_apply_body(co
   const int width = p.channels / p.groups, columns = p.channels / N;
   float2 *stats = reinterpret_cast<float2 *>(shared);  // mean and 1 / deviation
   const Stand at = stand_of(p);
-  const T *x = static_cast<const T *>(p.x) + at.sample * p.points * p.channels;
   T *out = static_cast<T *>(p.out) + at.sample * p.points * p.channels;
   const T *added = added_row<T>(p, at.sample);
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, warps = blockDim.x / 32;
@@ -155,7 +154,7 @@ template <typename T, int N> __device__ __forceinline__ void group_apply_body(co
       const float mean = total.x / count;
       float variance = total.y / count - mean * mean;
       if (variance < 0.f) variance = 0.f;  // not fmaxf: NaN stays
-      stats[group] = make_float2(pivot_of(p, x, added, group * width) + mean, 1.f / sqrtf(variance + p.eps));
+      stats[group] = make_float2(pivot_of(p, at.sample, added, group * width) + mean, 1.f / sqrtf(variance + p.eps));
     }
   }
   __syncthreads();
@@ -177,28 +176,27 @@ template <typename T, int N> __device__ __forceinline__ void group_apply_body(co
         factor[i] *= by, offset[i] = fmaf(offset[i], by, to_float(shift[row + channel + i]));
       }
     }
-    const long long stride = static_cast<long long>(p.lines) * p.channels;
-    const auto map = [&](const Raw<T, N> &raw, long long to) {
+    const Source<T> from = source_of<T>(p, at.sample, channel);
+    const auto map = [&](const Raw<T, N> &raw, long long point) {
       float v[N];
       raw.values(v);
 #pragma unroll
       for (int i = 0; i < N; ++i) v[i] = fmaf(v[i] - mean[i], factor[i], offset[i]);
       activate(v, p.activation);
-      store_values(out + to, v);
+      store_values(out + point * p.channels + channel, v);
     };
-    const long long begin = at.first * p.channels + channel;
-    long long place = (at.last - 1 - at.line) * p.channels + channel;
-    for (; place - (AHEAD - 1) * stride >= begin; place -= AHEAD * stride) {
+    long long point = at.last - 1 - at.line;
+    for (; point - (AHEAD - 1) * p.lines >= at.first; point -= AHEAD * p.lines) {
       Raw<T, N> raw[AHEAD];
 #pragma unroll
-      for (int j = 0; j < AHEAD; ++j) raw[j].load(x + place - j * stride);
+      for (int j = 0; j < AHEAD; ++j) raw[j].load(from.first + (point - j * p.lines) * from.width);
 #pragma unroll
-      for (int j = 0; j < AHEAD; ++j) map(raw[j], place - j * stride);
+      for (int j = 0; j < AHEAD; ++j) map(raw[j], point - j * p.lines);
     }
-    for (; place >= begin; place -= stride) {
+    for (; point >= at.first; point -= p.lines) {
       Raw<T, N> raw;
-      raw.load(x + place);
-      map(raw, place);
+      raw.load(from.first + point * from.width);
+      map(raw, point);
     }
   }
 }

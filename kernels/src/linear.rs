@@ -4,7 +4,7 @@ mod gradient;
 
 use std::sync::Arc;
 
-use candle_core::Tensor;
+use candle_core::{D, Tensor};
 
 use crate::autograd::{fused, tracked};
 use crate::cpu::gemm::{Epilogue, Packed, product};
@@ -91,6 +91,33 @@ impl Linear {
         self.forward_fused(x, Activation::None, None)
     }
 
+    /// [`Self::forward`] of two inputs `[…, a]` and `[…, b]` side by side, `a + b` values in a row.
+    ///
+    /// On a card they are read where they lie.
+    pub fn forward_joined(&self, parts: [&Tensor; 2]) -> Result<Tensor> {
+        #[cfg(feature = "cuda")]
+        if let (Body::Generic { weight, bias }, [x, rest]) = (&self.body, parts)
+            && let Some(device) = crate::cuda::device(x)
+            && let ([lead @ .., a], [rest_lead @ .., b]) = (x.dims(), rest.dims())
+            && lead == rest_lead
+            && a + b == self.inner
+        {
+            let dims = [lead, &[self.out]].concat();
+            let whole = crate::cuda::conv::linear::linear(
+                &device,
+                (x, Some(rest)),
+                weight,
+                bias.as_ref(),
+                None,
+                &dims,
+            )?;
+            if let Some(y) = whole {
+                return Ok(y);
+            }
+        }
+        self.forward(&Tensor::cat(&parts, D::Minus1)?)
+    }
+
     /// `activation(x Wᵀ + b) + residual` in one pass; `residual` has the shape of the result.
     pub fn forward_fused(
         &self,
@@ -163,7 +190,7 @@ fn on_card(
 ) -> Result<Option<Tensor>> {
     use crate::cuda::{conv::linear::linear, gemm::product, pointwise::finish};
     let plain = activation == Activation::None;
-    if plain && let Some(y) = linear(device, x, weight, bias, residual, dims)? {
+    if plain && let Some(y) = linear(device, (x, None), weight, bias, residual, dims)? {
         return Ok(Some(y));
     }
     let (inside, added) = if plain { (bias, residual) } else { (None, None) };

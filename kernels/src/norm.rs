@@ -46,6 +46,35 @@ impl GroupNorm {
         self.compute(x, None, None, activation)
     }
 
+    /// [`Self::forward`] of `[n, …, a]` and `[n, …, b]` side by side, `a + b` channels.
+    ///
+    /// On a card they are read where they lie.
+    pub fn forward_joined(&self, parts: [&Tensor; 2], activation: Activation) -> Result<Tensor> {
+        #[cfg(feature = "cuda")]
+        if let [x, rest] = parts
+            && let Some(device) = crate::cuda::device(x)
+            && let ([n, inside @ .., a], [rest_n, rest_inside @ .., b]) = (x.dims(), rest.dims())
+            && (n, inside) == (rest_n, rest_inside)
+            && a + b == self.weight.dims1()?
+        {
+            let call = crate::cuda::norm::GroupCall {
+                weight: &self.weight,
+                bias: &self.bias,
+                rest: Some(rest),
+                added: None,
+                film: None,
+                groups: self.groups,
+                eps: self.eps,
+                activation,
+            };
+            let extents = (*n, inside.iter().product(), a + b);
+            if let Some(y) = crate::cuda::norm::group_norm(&device, x, &call, extents)? {
+                return Ok(y);
+            }
+        }
+        self.forward(&Tensor::cat(&parts, D::Minus1)?, activation)
+    }
+
     /// `activation(norm(x + added))`; each row of `added` `[m, channels]` serves `n / m` samples of
     /// `x` in a row. A time embedding enters a normed block this way without a pass of its own.
     pub fn forward_added(&self, x: &Tensor, added: &Tensor, activation: Activation) -> Result<Tensor> {
@@ -102,6 +131,7 @@ impl GroupNorm {
             let call = crate::cuda::norm::GroupCall {
                 weight: &self.weight,
                 bias: &self.bias,
+                rest: None,
                 added,
                 film,
                 groups: self.groups,

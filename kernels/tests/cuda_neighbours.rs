@@ -332,3 +332,29 @@ fn pixels_are_doubled() {
         }
     }
 }
+
+#[test]
+fn two_inputs_are_read_as_one() {
+    let Some(device) = card() else { return };
+    for dtype in DTYPES {
+        for (points, first, second) in [(64, 320, 640), (1100, 640, 320), (30_000, 320, 320), (50, 12, 8)] {
+            let channels = first + second;
+            let mut random = Random(points as u64);
+            let mut part = |dims: &[usize], by: f32| {
+                let values = random.fill(dims.iter().product()).iter().map(|x| x * by).collect();
+                put(&device, dtype, values, dims).0
+            };
+            let (x, rest) = (part(&[2, points, first], 1.0), part(&[2, points, second], 1.0));
+            let joined = Tensor::cat(&[&x, &rest], 2).unwrap();
+            let norm = GroupNorm::new(part(&[channels], 1.0), part(&[channels], 1.0), 4, 1e-5).unwrap();
+            let (got, want) =
+                (norm.forward_joined([&x, &rest], Activation::Silu), norm.forward(&joined, Activation::Silu));
+            assert_eq!(flat(&got.unwrap()), flat(&want.unwrap()), "{dtype:?} norm {points}x{first}+{second}");
+            let weight = part(&[320, channels], 1.0 / (channels as f32).sqrt());
+            let layer = Linear::new(weight, Some(part(&[320], 1.0))).unwrap();
+            let (got, want) = (layer.forward_joined([&x, &rest]), layer.forward(&joined));
+            let want: Vec<f64> = flat(&want.unwrap()).into_iter().map(f64::from).collect();
+            assert_close(&format!("linear {points}x{first}+{second}"), dtype, &got.unwrap(), &want, 1.0);
+        }
+    }
+}

@@ -150,7 +150,7 @@ impl Weights {
         params.bias = ba.as_ref().zip(self.bias.as_ref()).map_or(0, |(a, b)| at(a.0, b));
         match self.layout {
             Layout::Taps => {
-                product(&device, &x, (&self.weight, Order::Units), self.geometry, params)?;
+                product(&device, (&x, None), (&self.weight, Order::Units), self.geometry, params)?;
             }
             Layout::Patches => {
                 let depth = self.weight.dim(2)?;
@@ -159,14 +159,14 @@ impl Weights {
                 let gather = Params { out: patches.address, columns: count(depth)?, ..params };
                 small(&device, x.dtype(), "conv_patches", &x, gather, (rows * depth / 8) as u64)?;
                 let patches = patches.tensor(&[1, 1, rows, depth]);
-                product(&device, &patches, (&self.weight, Order::Units), FLAT, params)?;
+                product(&device, (&patches, None), (&self.weight, Order::Units), FLAT, params)?;
             }
             Layout::Collect => {
                 let columns = self.weight.dim(0)?;
                 let pixels = dims[0] * height * width;
                 let given = Output::new(&device, DType::F32, pixels * columns)?;
                 let sums = Params { partial: given.address, out_channels: count(columns)?, ..params };
-                product(&device, &x, (&self.weight, Order::Units), FLAT, sums)?;
+                product(&device, (&x, None), (&self.weight, Order::Units), FLAT, sums)?;
                 let collect = Params { partial: given.address, columns: count(columns)?, ..params };
                 small(
                     &device,
@@ -232,7 +232,7 @@ impl Weights {
         let bs = self.bias.as_ref().map(Tensor::storage_and_layout);
         let ba = bs.as_ref().map(|b| address(&b.0, &stream)).transpose()?;
         params.bias = ba.as_ref().zip(self.bias.as_ref()).map_or(0, |(a, b)| at(a.0, b));
-        product(&device, &x, (&self.weight, Order::Units), self.geometry, params)?;
+        product(&device, (&x, None), (&self.weight, Order::Units), self.geometry, params)?;
         drop(ba);
         Ok(out.tensor(&dims))
     }
@@ -260,7 +260,13 @@ impl Weights {
         let bs = self.bias.as_ref().map(Tensor::storage_and_layout);
         let ba = bs.as_ref().map(|b| address(&b.0, &stream)).transpose()?;
         params.bias = ba.as_ref().zip(self.bias.as_ref()).map_or(0, |(a, b)| at(a.0, b));
-        product(&device, &x, (&weight, Order::Units), Geometry { kernel: 2, ..self.geometry }, params)?;
+        product(
+            &device,
+            (&x, None),
+            (&weight, Order::Units),
+            Geometry { kernel: 2, ..self.geometry },
+            params,
+        )?;
         drop(ba);
         Ok(out.tensor(&dims))
     }

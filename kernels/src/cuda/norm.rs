@@ -16,6 +16,7 @@ use crate::used::note;
 #[derive(Debug, Clone, Copy)]
 struct GroupParams {
     x: u64,
+    rest: u64,
     out: u64,
     weight: u64,
     bias: u64,
@@ -25,6 +26,7 @@ struct GroupParams {
     partial: u64,
     points: i64,
     channels: i32,
+    split: i32,
     groups: i32,
     chunks: i32,
     chunk_points: i32,
@@ -63,6 +65,8 @@ unsafe impl DeviceRepr for LayerParams {}
 pub(crate) struct GroupCall<'a> {
     pub(crate) weight: &'a Tensor,
     pub(crate) bias: &'a Tensor,
+    /// `[n, …]`, the channels behind those of `x`.
+    pub(crate) rest: Option<&'a Tensor>,
     /// `[m, channels]`, each row for `n / m` samples in a row.
     pub(crate) added: Option<&'a Tensor>,
     /// Scale and shift, `[n, channels]`.
@@ -108,8 +112,14 @@ pub(crate) fn group_norm(
     call: &GroupCall<'_>,
     (samples, points, channels): (usize, usize, usize),
 ) -> Result<Option<Tensor>> {
-    let others =
-        [Some(call.weight), Some(call.bias), call.added, call.film.map(|f| f.0), call.film.map(|f| f.1)];
+    let others = [
+        Some(call.weight),
+        Some(call.bias),
+        call.rest,
+        call.added,
+        call.film.map(|f| f.0),
+        call.film.map(|f| f.1),
+    ];
     let same = |other: &&Tensor| other.dtype() == x.dtype() && other.device().same_device(x.device());
     let Some(element) = element(x.dtype()) else { return Ok(None) };
     if !others.iter().flatten().all(same) || call.groups > 4096 {
@@ -121,10 +131,14 @@ pub(crate) fn group_norm(
     let added = call.added.map(held).transpose()?;
     let film = call.film.map(|(scale, shift)| Result::Ok((held(scale)?, held(shift)?))).transpose()?;
     let input = Held::new(&input)?;
-    let aligned = [Some(&input), Some(&weight), Some(&bias)].into_iter().flatten().all(Held::aligned);
-    let wide = aligned && channels % vector == 0;
+    let rest = call.rest.map(|rest| Held::new(&ready(rest)?)).transpose()?;
+    let split = if rest.is_some() { x.dims().last().copied().unwrap_or_default() } else { channels };
+    let operands = [Some(&input), rest.as_ref(), Some(&weight), Some(&bias)];
+    let aligned = operands.into_iter().flatten().all(Held::aligned);
+    let wide = aligned && channels % vector == 0 && split % vector == 0;
     let step = if wide { vector } else { 1 };
     let card = card(device)?;
+    let dims = [&x.dims()[..x.dims().len().saturating_sub(1)], &[channels]].concat();
     let out = Output::new(device, x.dtype(), samples * points * channels)?;
     let small = (wide && vector == 8 && card.capability == (9, 0))
         .then(|| once::Fit::new(samples, points, channels, call.groups, card.multiprocessors))
@@ -132,7 +146,7 @@ pub(crate) fn group_norm(
     note("group_norm", if small.is_some() { "once" } else { "split" }, None);
     profile::mark(|| format!("group_norm {samples}x{points}x{channels}"));
     if samples * points == 0 {
-        return Ok(Some(out.tensor(x.dims())));
+        return Ok(Some(out.tensor(&dims)));
     }
     let rows = call.added.map_or(Ok(1), |added| added.dim(0))?;
     let count = |what: usize| {
@@ -141,6 +155,7 @@ pub(crate) fn group_norm(
     if let Some(fit) = small {
         let params = once::OnceParams {
             x: input.address()?,
+            rest: rest.as_ref().map_or(Ok(0), Held::address)?,
             out: out.address,
             weight: weight.address()?,
             bias: bias.address()?,
@@ -149,6 +164,7 @@ pub(crate) fn group_norm(
             shift: film.as_ref().map_or(Ok(0), |f| f.1.address())?,
             points: count(points)?,
             channels: count(channels)?,
+            split: count(split)?,
             width: count(channels / call.groups)?,
             slabs: count(call.groups / fit.slab_groups)?,
             slab_groups: count(fit.slab_groups)?,
@@ -163,12 +179,13 @@ pub(crate) fn group_norm(
         unsafe {
             launch(&device.cuda_stream(), &kernel, (blocks, once::THREADS, fit.shared_bytes), &params)?
         };
-        return Ok(Some(out.tensor(x.dims())));
+        return Ok(Some(out.tensor(&dims)));
     }
     let cut = Cut::new(samples, points, channels / step, card.multiprocessors);
     let partial = Output::new(device, candle_core::DType::F32, 2 * samples * cut.chunks * call.groups)?;
     let params = GroupParams {
         x: input.address()?,
+        rest: rest.as_ref().map_or(Ok(0), Held::address)?,
         out: out.address,
         weight: weight.address()?,
         bias: bias.address()?,
@@ -178,6 +195,7 @@ pub(crate) fn group_norm(
         partial: partial.address,
         points: points as i64,
         channels: count(channels)?,
+        split: count(split)?,
         groups: count(call.groups)?,
         chunks: count(cut.chunks)?,
         chunk_points: count(cut.chunk_points)?,
@@ -205,7 +223,7 @@ pub(crate) fn group_norm(
         launch(&stream, &apply, (blocks, threads, 8 * call.groups as u32), &params)?;
     }
     drop(partial);
-    Ok(Some(out.tensor(x.dims())))
+    Ok(Some(out.tensor(&dims)))
 }
 
 /// A layer norm whose extents the caller has checked: row `r` gets row `(r / repeat) % period` of

@@ -1,7 +1,7 @@
 //! Linear layers through the kernels of convolution, where those beat cuBLASLt.
 
-use candle_core::Tensor;
 use candle_core::cuda_backend::CudaDevice;
+use candle_core::{D, Tensor};
 
 use super::product::{FLAT, Order, Params, count, product};
 use crate::cuda::{Held, Output, card, ready};
@@ -10,9 +10,10 @@ use crate::plan::conv::linear_is_ours;
 
 /// `x wᵀ + bias + residual` with `x` `[…, inner]` and `w` `[out, inner]` as checkpoints store it; `None` for
 /// other types and cards, operands that differ, weights being trained, and shapes cuBLASLt is faster at.
+/// `rest` holds the terms behind those of `x`, if they lie apart.
 pub(crate) fn linear(
     device: &CudaDevice,
-    x: &Tensor,
+    (x, rest): (&Tensor, Option<&Tensor>),
     w: &Tensor,
     bias: Option<&Tensor>,
     residual: Option<&Tensor>,
@@ -25,17 +26,21 @@ pub(crate) fn linear(
     if !half
         || !linear_is_ours(rows, inner, out, card(device)?)
         || !w.is_contiguous()
-        || ![Some(w), bias, residual].into_iter().flatten().all(same)
-        || [Some(x), Some(w), bias, residual].into_iter().flatten().any(Tensor::track_op)
+        || ![Some(w), rest, bias, residual].into_iter().flatten().all(same)
+        || [Some(x), rest, Some(w), bias, residual].into_iter().flatten().any(Tensor::track_op)
+        || rest.is_some() && x.dim(D::Minus1)? % 64 != 0
     {
         return Ok(None);
     }
     let held = |x: &Tensor| Held::new(&ready(x)?);
-    let x = ready(x)?.reshape((1, 1, rows, inner))?;
+    let line = |x: &Tensor| -> Result<Tensor> { Ok(ready(x)?.reshape((1, 1, rows, ()))?) };
+    let (x, rest) = (line(x)?, rest.map(line).transpose()?);
     let (weight, bias, residual) =
         (w.reshape((out, 1, inner))?, bias.map(held).transpose()?, residual.map(held).transpose()?);
-    let (input, weights) = (Held::new(&x)?, Held::new(&weight)?);
-    if ![Some(&input), Some(&weights), residual.as_ref()].into_iter().flatten().all(Held::aligned) {
+    let (input, weights, more) =
+        (Held::new(&x)?, Held::new(&weight)?, rest.as_ref().map(Held::new).transpose()?);
+    let operands = [Some(&input), Some(&weights), more.as_ref(), residual.as_ref()];
+    if !operands.into_iter().flatten().all(Held::aligned) {
         return Ok(None);
     }
     let result = Output::new(device, x.dtype(), rows * out)?;
@@ -49,6 +54,6 @@ pub(crate) fn linear(
         narrow_bias: 1,
         ..Params::default()
     };
-    product(device, &x, (&weight, Order::Plain), FLAT, params)?;
+    product(device, (&x, rest.as_ref()), (&weight, Order::Plain), FLAT, params)?;
     Ok(Some(result.tensor(dims)))
 }

@@ -5,7 +5,7 @@ use candle_core::cuda_backend::cudarc::driver::DeviceRepr;
 use candle_core::{DType, Tensor};
 
 use crate::cuda::tensor_map::TensorMap;
-use crate::cuda::{Output, address, card, element, function, launch, profile};
+use crate::cuda::{Held, Output, address, card, element, function, launch, profile};
 use crate::error::{KernelError, Result};
 use crate::plan::conv::{ConvCall, ConvKernel, LastPass, plan_cuda_conv};
 use crate::used::note;
@@ -50,7 +50,9 @@ unsafe impl DeviceRepr for Params {}
 struct HopperParams {
     pixels: TensorMap,
     weights: TensorMap,
+    rest: TensorMap,
     params: Params,
+    first_chunks: i32,
     plain_rows: i32,
 }
 
@@ -83,18 +85,20 @@ pub(super) const GATED: i32 = 4;
 /// Queues the product of `x`'s neighbourhoods with `weight`. Where `params` names memory for partial
 /// sums, the product is left there in f32, a row of all columns a pixel.
 ///
-/// `order` is that of the rows of `weight` `[phases · columns, taps, channels]`.
+/// `order` is that of the rows of `weight` `[phases · columns, taps, channels]`. `rest` holds the channels behind
+/// those of `x`, a multiple of 64; with plain rows only.
 pub(super) fn product(
     device: &CudaDevice,
-    x: &Tensor,
+    (x, rest): (&Tensor, Option<&Tensor>),
     (weight, order): (&Tensor, Order),
     geometry: Geometry,
     params: Params,
 ) -> Result<()> {
     let dtype = x.dtype();
     let Some(element) = element(dtype) else { return Ok(()) };
-    let [n, height, width, channels] = four(x)?;
+    let [n, height, width, first] = four(x)?;
     let (weight_rows, taps, depth) = weight.dims3()?;
+    let channels = if rest.is_some() { depth } else { first };
     let mut p = Params {
         height: count(height)?,
         width: count(width)?,
@@ -104,10 +108,10 @@ pub(super) fn product(
         padding: count(geometry.padding)?,
         ..params
     };
-    let mut picture = [n, height, width, channels];
+    let mut picture = [n, height, width, first];
     if geometry == FLAT {
         // Pixels are independent: one long line.
-        picture = [1, 1, n * height * width, channels];
+        picture = [1, 1, n * height * width, first];
         (p.height, p.width) = (1, count(picture[2])?);
         (p.out_height, p.out_width) = (1, p.width);
         p.rows = i64::from(p.width);
@@ -182,8 +186,24 @@ pub(super) fn product(
             let half = dtype == DType::F16;
             let shape =
                 (if call.phases == 4 { 3 } else { geometry.kernel }, geometry.stride, geometry.padding);
+            let pixels = TensorMap::pixels(p.x, half, picture, shape, plan.tile_rows as u32)?;
             let parameters = HopperParams {
-                pixels: TensorMap::pixels(p.x, half, picture, shape, plan.tile_rows as u32)?,
+                pixels,
+                rest: match rest {
+                    Some(rest) => {
+                        let [.., height, width, _] = picture;
+                        let picture = [1, height, width, channels - first];
+                        TensorMap::pixels(
+                            Held::new(rest)?.address()?,
+                            half,
+                            picture,
+                            shape,
+                            plan.tile_rows as u32,
+                        )?
+                    }
+                    None => pixels,
+                },
+                first_chunks: if rest.is_some() { count(first / 64)? } else { p.chunks },
                 weights: match order {
                     Order::Units => TensorMap::weights(
                         p.weight,

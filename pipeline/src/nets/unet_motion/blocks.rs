@@ -48,8 +48,18 @@ impl Layer {
         })
     }
 
-    fn forward(&self, x: &Tensor, pass: &Pass, block: &str, index: usize) -> Result<Tensor> {
-        let mut x = self.resnet.forward(x, pass)?;
+    /// `skip` holds the channels behind those of `x`.
+    fn forward(
+        &self,
+        x: &Tensor,
+        skip: Option<&Tensor>,
+        pass: &Pass,
+        (block, index): (&str, usize),
+    ) -> Result<Tensor> {
+        let mut x = match skip {
+            Some(skip) => self.resnet.forward_joined(x, skip, pass)?,
+            None => self.resnet.forward(x, pass)?,
+        };
         pass.report(block, "resnets", index, &x);
         if let Some(attention) = &self.attention {
             x = attention.forward(&x, pass)?;
@@ -108,7 +118,7 @@ impl DownBlock {
     pub(super) fn forward(&self, x: &Tensor, pass: &Pass, skips: &mut Vec<Tensor>) -> Result<Tensor> {
         let mut x = x.clone();
         for (index, layer) in self.layers.iter().enumerate() {
-            x = layer.forward(&x, pass, &self.name, index)?;
+            x = layer.forward(&x, None, pass, (&self.name, index))?;
             skips.push(x.clone());
         }
         if let Some(downsampler) = &self.downsampler {
@@ -151,7 +161,7 @@ impl MidBlock {
     }
 
     pub(super) fn forward(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
-        let x = self.first.forward(x, pass, "mid_block", 0)?;
+        let x = self.first.forward(x, None, pass, ("mid_block", 0))?;
         let x = self.last.forward(&x, pass)?;
         pass.report("mid_block", "resnets", 1, &x);
         Ok(x)
@@ -196,7 +206,7 @@ impl UpBlock {
                 name: "skip connections",
                 problem: "the down path stored fewer tensors than the up path reads",
             })?;
-            x = layer.forward(&Tensor::cat(&[&x, &skip], 3)?, pass, &self.name, index)?;
+            x = layer.forward(&x, Some(&skip), pass, (&self.name, index))?;
         }
         if let (Some(upsampler), Some(next)) = (&self.upsampler, skips.last()) {
             let (_, h, w, _) = next.dims4()?;

@@ -88,6 +88,18 @@ impl FrameGroupNorm {
         Ok(self.norm.forward(&self.samples(x, pass)?, activation)?.reshape(x.dims())?)
     }
 
+    /// [`Self::forward`] of the channels of two tensors side by side.
+    pub(super) fn forward_joined(
+        &self,
+        parts: [&Tensor; 2],
+        pass: &Pass,
+        activation: Activation,
+    ) -> Result<Tensor> {
+        let (n, h, w, _) = parts[0].dims4()?;
+        let [x, rest] = [self.samples(parts[0], pass)?, self.samples(parts[1], pass)?];
+        Ok(self.norm.forward_joined([&x, &rest], activation)?.reshape((n, h, w, ()))?)
+    }
+
     /// [`Self::forward`] of `x` with a row of `added` `[batch, c]` added to every clip.
     pub(super) fn forward_added(
         &self,

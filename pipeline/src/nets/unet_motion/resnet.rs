@@ -43,7 +43,23 @@ impl Resnet {
 
     /// `[batch · frames, h, w, inner]` to `[batch · frames, h, w, out]`.
     pub(super) fn forward(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
-        let h = self.conv1.forward(&self.norm1.forward(x, pass, Activation::Silu)?)?;
+        let normed = self.norm1.forward(x, pass, Activation::Silu)?;
+        let shortcut = self.conv_shortcut.as_ref().map(|shortcut| shortcut.forward(x)).transpose()?;
+        self.after(&normed, shortcut.as_ref().unwrap_or(x), pass)
+    }
+
+    /// [`Self::forward`] of `x` and `skip` side by side, `inner` channels together, which are never joined.
+    pub(super) fn forward_joined(&self, x: &Tensor, skip: &Tensor, pass: &Pass) -> Result<Tensor> {
+        let Some(shortcut) = &self.conv_shortcut else {
+            return self.forward(&Tensor::cat(&[x, skip], D::Minus1)?, pass);
+        };
+        let normed = self.norm1.forward_joined([x, skip], pass, Activation::Silu)?;
+        self.after(&normed, &shortcut.forward_joined([x, skip])?, pass)
+    }
+
+    /// What follows the first norm, added to `residual`.
+    fn after(&self, normed: &Tensor, residual: &Tensor, pass: &Pass) -> Result<Tensor> {
+        let h = self.conv1.forward(normed)?;
         let time = self.time_emb_proj.forward(&pass.time)?;
         let h = if self.scale_shift {
             let h = self.norm2.forward(&h, pass, Activation::None)?;
@@ -53,8 +69,7 @@ impl Resnet {
         } else {
             self.norm2.forward_added(&h, &time, pass, Activation::Silu)?
         };
-        let shortcut = self.conv_shortcut.as_ref().map(|shortcut| shortcut.forward(x)).transpose()?;
-        Ok(self.conv2.forward_fused(&h, Activation::None, Some(shortcut.as_ref().unwrap_or(x)))?)
+        Ok(self.conv2.forward_fused(&h, Activation::None, Some(residual))?)
     }
 }
 
