@@ -54,13 +54,6 @@ struct Listed {
   int from, end;
 };
 
-template <bool BLOCKS> __device__ __forceinline__ Listed listed_of(const AttentionParams &p, const Work &w) {
-  if constexpr (!BLOCKS) return {0, 0};
-  const int rows = (p.queries + p.block_q - 1) / p.block_q;
-  const int row = w.problem % p.block_planes * rows + w.first / p.block_q;
-  return {p.block_start[row], p.block_start[row + 1]};
-}
-
 // Sums of a thread's weights up to which references may stay: f16 holds weights up to 65,504.
 constexpr float MOST = 4096.f;
 
@@ -140,8 +133,14 @@ __device__ __forceinline__ void hopper_body(const HopperParams &args) {
   __syncthreads();
 
   // An item's list and the block of its first tile are read during the item before: two reads in a row.
-  const auto list_of = [&](unsigned item) {
-    return listed_of<BLOCKS>(p, work_of<QUERY_TILE, KEY_TILE>(p, min(item, items - 1), items));
+  const int rows = BLOCKS ? (p.queries + p.block_q - 1) / p.block_q : 0, tiles_a_row = BLOCKS ? p.block_q / QUERY_TILE : 1;
+  const auto list_of = [&](unsigned item) -> Listed {
+    if (!BLOCKS || item >= items) return {0, 0};
+    const unsigned problem = item / p.tiles;
+    unsigned row = item - problem * p.tiles;
+    if (tiles_a_row > 1) row /= tiles_a_row;
+    row += p.block_planes == 1 ? 0 : problem % p.block_planes * rows;
+    return {p.block_start[row], p.block_start[row + 1]};
   };
   const auto first_block = [&](Listed l) { return BLOCKS && l.from < l.end ? p.block_index[l.end - 1] : 0; };
 

@@ -141,7 +141,7 @@ pub fn attention_streamed(
             (q.dims(), k.dims()),
         )
     };
-    let ([batch, heads, queries, dim], [key_batch, key_heads, tokens, key_dim]) = (*q.dims(), *k.dims())
+    let (&[batch, heads, queries, dim], &[key_batch, key_heads, tokens, key_dim]) = (q.dims(), k.dims())
     else {
         return Err(wrong());
     };
