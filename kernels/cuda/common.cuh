@@ -32,11 +32,12 @@ struct Place {
 
 __device__ __forceinline__ Place place_of(const AttentionParams &p, unsigned problem) {
   Place at;
-  unsigned heads = p.heads, inner = p.inner;
-  at.head = problem % heads;
-  at.sequence = problem / heads;
-  at.inner = at.sequence % inner;
-  at.batch = at.sequence / inner;
+  const unsigned heads = p.heads, inner = p.inner, sequence = problem / heads;
+  const unsigned batch = inner == 1 ? sequence : sequence / inner;
+  at.head = problem - sequence * heads;
+  at.sequence = sequence;
+  at.inner = sequence - batch * inner;
+  at.batch = batch;
   return at;
 }
 

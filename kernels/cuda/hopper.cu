@@ -54,13 +54,6 @@ struct Listed {
   int from, end;
 };
 
-template <bool BLOCKS> __device__ __forceinline__ Listed listed_of(const AttentionParams &p, const Work &w) {
-  if constexpr (!BLOCKS) return {0, 0};
-  const int rows = (p.queries + p.block_q - 1) / p.block_q;
-  const int row = w.problem % p.block_planes * rows + w.first / p.block_q;
-  return {p.block_start[row], p.block_start[row + 1]};
-}
-
 // Sums of a thread's weights up to which references may stay: f16 holds weights up to 65,504.
 constexpr float MOST = 4096.f;
 
@@ -139,17 +132,36 @@ __device__ __forceinline__ void hopper_body(const HopperParams &args) {
   }
   __syncthreads();
 
+  // An item's list and the block of its first tile are read during the item before: two reads in a row.
+  const int rows = BLOCKS ? (p.queries + p.block_q - 1) / p.block_q : 0, tiles_a_row = BLOCKS ? p.block_q / QUERY_TILE : 1;
+  const auto list_of = [&](unsigned item) -> Listed {
+    if (!BLOCKS || item >= items) return {0, 0};
+    const unsigned problem = item / p.tiles;
+    unsigned row = item - problem * p.tiles;
+    if (tiles_a_row > 1) row /= tiles_a_row;
+    row += p.block_planes == 1 ? 0 : problem % p.block_planes * rows;
+    return {p.block_start[row], p.block_start[row + 1]};
+  };
+  const auto first_block = [&](Listed l) { return BLOCKS && l.from < l.end ? p.block_index[l.end - 1] : 0; };
+
   if (group == GROUPS) {
     if constexpr (GROUPS == 2) asm volatile("setmaxnreg.dec.sync.aligned.u32 24;");
     else asm volatile("setmaxnreg.dec.sync.aligned.u32 32;");
     if (threadIdx.x != 128 * GROUPS) return;
     int qs = 0, ks = 0, vs = 0;
     uint32_t q_parity = 1, k_parity = 1, v_parity = 1;
+    Listed coming = list_of(blockIdx.x);
+    int coming_block = first_block(coming);
     for (unsigned item = blockIdx.x; item < items; item += gridDim.x) {
       Work w = work_of<QUERY_TILE, KEY_TILE>(p, item, items);
-      const Listed listed = listed_of<BLOCKS>(p, w);
+      const Listed listed = coming;
+      int entry = listed.end - 1, block = coming_block, part = each - 1;
+      coming = list_of(item + gridDim.x);
       if (BLOCKS) w.count = (listed.end - listed.from) * each;
-      if (BLOCKS && w.count == 0) continue;
+      if (BLOCKS && w.count == 0) {
+        coming_block = first_block(coming);
+        continue;
+      }
       const int kv_head = w.at.head / p.group;
       barrier_wait(q_empty + 8 * qs, q_parity);
       barrier_expect(q_full + 8 * qs, Q_BYTES);
@@ -158,7 +170,6 @@ __device__ __forceinline__ void hopper_body(const HopperParams &args) {
                  w.first + i / BOXES * 64, w.at.head, w.at.inner, w.at.batch);
       }
       if (++qs == Q_STAGES) qs = 0, q_parity ^= 1;
-      int entry = listed.end - 1, block = BLOCKS ? p.block_index[entry] : 0, part = each - 1;
       for (int n = w.count - 1; n >= 0; --n) {
         const int from = BLOCKS ? block * p.block_k + part * KEY_TILE : n * KEY_TILE;
         if (BLOCKS && --part < 0) {
@@ -179,6 +190,7 @@ __device__ __forceinline__ void hopper_body(const HopperParams &args) {
                    w.at.inner, w.at.batch);
         }
         if (++vs == V_STAGES) vs = 0, v_parity ^= 1;
+        if (n == w.count - 1) coming_block = first_block(coming);
       }
     }
   } else {
@@ -194,11 +206,6 @@ __device__ __forceinline__ void hopper_body(const HopperParams &args) {
       const Place at = place_of(p, problem);
       return static_cast<T *>(p.out) + offset_of(p.out_stride, at, at.head);
     };
-    // An item's list and the block of its first tile are read during the item before: two reads in a row.
-    const auto list_of = [&](unsigned item) {
-      return listed_of<BLOCKS>(p, work_of<QUERY_TILE, KEY_TILE>(p, min(item, items - 1), items));
-    };
-    const auto first_block = [&](Listed l) { return BLOCKS && l.from < l.end ? p.block_index[l.end - 1] : 0; };
     unsigned item = blockIdx.x;
     Listed listed = list_of(item), coming = listed;
     int block = first_block(listed), part = 0, end = 0;
@@ -386,19 +393,19 @@ __device__ __forceinline__ void hopper_body(const HopperParams &args) {
       if (++vs == V_STAGES) vs = 0, v_parity ^= 1;
     };
 
-    bool more = open();
-    if (more) {
-      barrier_wait(q_full + 8 * qs, q_parity);
-      barrier_wait(k_full + 8 * ks, k_parity);
-      turn_wait(group);
-      scores(ks);
-      turn_pass(after);
-      wgmma_wait<0>();
-      take();
-      soften_next(w.count - 1, true);
-      keep();
-    }
+    bool more = open(), begun = false;
     while (more) {
+      if (!begun) {
+        barrier_wait(q_full + 8 * qs, q_parity);
+        barrier_wait(k_full + 8 * ks, k_parity);
+        turn_wait(group);
+        scores(ks);
+        turn_pass(after);
+        wgmma_wait<0>();
+        take();
+        soften_next(w.count - 1, true);
+        keep();
+      }
 #pragma unroll
       for (int i = 0; i < D / 2; ++i) acc[i] = 0.f;
       for (int n = w.count - 2; n >= 0; --n) {
@@ -421,7 +428,6 @@ __device__ __forceinline__ void hopper_body(const HopperParams &args) {
         }
         keep();
       }
-      // The item's last products run beside the first scores of the next one and their softmax.
       if (lane == 0) barrier_arrive(q_empty + 8 * qs);
       if (++qs == Q_STAGES) qs = 0, q_parity ^= 1;
       sum0 = row_sum(sum0), sum8 = row_sum(sum8);
@@ -431,12 +437,14 @@ __device__ __forceinline__ void hopper_body(const HopperParams &args) {
         if (query < p.queries) lse[query] = log_sum(base0, sum0);
         if (query + 8 < p.queries) lse[query + 8] = log_sum(base8, sum8);
       }
-      const unsigned ended = w.problem;
+      T *out = out_at(w.problem);
       const int row = query;
       item += gridDim.x, listed = coming, block = first_block(coming);
       more = open();
+      begun = BLOCKS && more;
       barrier_wait(v_full + 8 * vs, v_parity);
-      if (more) {
+      if (begun) {
+        // Lists are short: the last products run beside the next item's first scores and their softmax.
         barrier_wait(q_full + 8 * qs, q_parity);
         barrier_wait(k_full + 8 * ks, k_parity);
         turn_wait(group);
@@ -453,9 +461,8 @@ __device__ __forceinline__ void hopper_body(const HopperParams &args) {
       }
       wgmma_wait<0>();
       give_values();
-      T *out = out_at(ended);
       store(out, row, 0, f0), store(out, row + 8, 2, f8);
-      if (more) keep();
+      if (begun) keep();
     }
   }
 }

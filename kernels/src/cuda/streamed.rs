@@ -141,7 +141,7 @@ pub fn attention_streamed(
             (q.dims(), k.dims()),
         )
     };
-    let ([batch, heads, queries, dim], [key_batch, key_heads, tokens, key_dim]) = (*q.dims(), *k.dims())
+    let (&[batch, heads, queries, dim], &[key_batch, key_heads, tokens, key_dim]) = (q.dims(), k.dims())
     else {
         return Err(wrong());
     };
@@ -246,17 +246,22 @@ fn copy_chunk(
 ) -> Result<()> {
     let (from, _) = memory(host)?;
     let plan = sys::CUDA_MEMCPY2D {
+        srcXInBytes: chunk.start * row,
+        srcY: 0,
         srcMemoryType: sys::CUmemorytype::CU_MEMORYTYPE_HOST,
         srcHost: from.cast(),
-        srcXInBytes: chunk.start * row,
+        srcDevice: 0,
+        srcArray: std::ptr::null_mut(),
         srcPitch: tokens * row,
+        dstXInBytes: 0,
+        dstY: 0,
         dstMemoryType: sys::CUmemorytype::CU_MEMORYTYPE_DEVICE,
+        dstHost: std::ptr::null_mut(),
         dstDevice: to,
+        dstArray: std::ptr::null_mut(),
         dstPitch: chunk.len() * row,
         WidthInBytes: chunk.len() * row,
         Height: heads,
-        // SAFETY: zero is a value of every remaining field: numbers and pointers that are not used.
-        ..unsafe { std::mem::zeroed() }
     };
     // SAFETY: `HostKeys` keeps the host's memory until `attention_streamed` has waited for this stream; the
     // buffer has room for `chunk.len()` tokens of every head, and is allocated before the event waited for.
