@@ -296,9 +296,13 @@ fn loudness(ui: &mut Ui, state: &mut State) {
     // Where there is little room the keys do.
     if ui.available_width() > 300.0 {
         let mut volume = f64::from(state.settings.volume);
-        ui.spacing_mut().slider_width = 56.0;
         let slider = eframe::egui::Slider::new(&mut volume, 0.0..=1.0).show_value(false);
-        let response = ui.add_enabled(!muted, slider);
+        let quiet = ui.scope(|ui| {
+            // As slim as the line with the playhead.
+            (ui.spacing_mut().slider_width, ui.spacing_mut().interact_size.y) = (56.0, 12.0);
+            ui.add_enabled(!muted, slider)
+        });
+        let response = quiet.inner;
         response.widget_info(|| {
             let mut label = WidgetInfo::labeled(Role::Slider, !muted, "Volume");
             label.value = Some(volume);

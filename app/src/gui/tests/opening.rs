@@ -92,6 +92,8 @@ fn an_hour_of_video_opens_at_once_and_scrubs_in_little_memory() {
         std::thread::sleep(std::time::Duration::from_millis(2));
     }
     let opened = begun.elapsed().as_secs_f64();
+    // What prepares the picture for clicks would be measured too.
+    desk.wait("the picture is prepared", |state| !state.masks.is_busy());
     let node = desk.state().placeable().expect("the clip itself can be put on the timeline");
     let film = desk.state_mut().film_of(&node).unwrap();
     let wanted = film.clone();
@@ -177,6 +179,7 @@ fn scrubbing_shows_frames_both_ways() {
         known = desk.state_mut().player.film(&film);
     }
     let fps = known.unwrap().unwrap().fps;
+    desk.wait("the picture is prepared", |state| !state.masks.is_busy());
     desk.state_mut().todo.push(Command::AddToTimeline);
     desk.steps(3);
     let forward = drawn_along(&mut desk, &film, 30, false, fps);

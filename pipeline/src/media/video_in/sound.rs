@@ -126,7 +126,8 @@ impl SoundReader {
             self.blocks.retain(|block| block.end(width) > from);
         }
         for block in &self.blocks {
-            let (first, last) = (block.at.max(from), block.end(width).min(until));
+            // What lies before second 0 only fills the coder.
+            let (first, last) = (block.at.max(from).max(0), block.end(width).min(until));
             if first >= last {
                 continue;
             }

@@ -15,6 +15,7 @@ use crate::media::error::MediaError;
 use crate::media::ff::{self, Converter, Matrix, Side};
 use crate::media::picture::Picture;
 use crate::media::recipe::RECIPE_KEY;
+use crate::media::video_in::SOUND_RATE;
 use crate::store::atomic::AtomicFile;
 
 /// How one family encodes.
@@ -190,7 +191,13 @@ impl StreamSink {
         // No dates, versions or random identifiers: the same clip gives the same bytes.
         header.set("fflags", "+bitexact");
         match muxer {
-            "mp4" | "mov" => header.set("movflags", "+faststart+use_metadata_tags+write_colr"),
+            "mp4" | "mov" => {
+                header.set("movflags", "+faststart+use_metadata_tags+write_colr");
+                // Lengths are kept in these units; milliseconds cannot say how long sound is to the sample.
+                if sound.is_some() {
+                    header.set("movie_timescale", &SOUND_RATE.to_string());
+                }
+            }
             "webp" => header.set("loop", "0"),
             _ => {}
         }
