@@ -5,6 +5,7 @@
 //! pinned to the photograph, and decoding frame by frame.
 
 mod condition;
+mod decode;
 mod effort;
 mod files;
 mod fit;

@@ -3,6 +3,10 @@
 use candle_core::{Result, Tensor};
 use serde::{Deserialize, Serialize};
 
+use crate::control::mask::{Combine, animation_mask, combine};
+use crate::media::Mask;
+use crate::systems::follow_your_click::{AnimateError, ClickAnimation};
+
 /// How mask and first-frame latents are laid out over the frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -70,6 +74,20 @@ pub fn image_channels(
         }
     };
     Tensor::cat(&[mask, picture], 3).map(Some)
+}
+
+/// Everything that moves, grown so that outlines move along.
+pub(super) fn moving_mask(job: &ClickAnimation) -> std::result::Result<Mask, AnimateError> {
+    let mut union: Option<Mask> = None;
+    for region in &job.regions {
+        let mask = animation_mask(&region.mask);
+        union = Some(match union {
+            None => mask,
+            Some(so_far) => combine(&so_far, &mask, Combine::Union)
+                .map_err(|error| AnimateError::Compute(candle_core::Error::wrap(error)))?,
+        });
+    }
+    union.ok_or(AnimateError::NoRegion)
 }
 
 #[cfg(test)]

@@ -56,6 +56,15 @@ pub(super) fn blended(inside: &Picture, outside: &Picture, mask: &Mask) -> Optio
     Picture::new(size.0, size.1, rgb.collect()).ok()
 }
 
+/// Size of the frames: as asked, else the photograph's up to 3,840 pixels; even, as encoders want.
+pub(super) fn out_size(width: u32, height: u32, asked: Option<u32>) -> (usize, usize) {
+    let longer = width.max(height);
+    let side = asked.unwrap_or(longer.min(3840));
+    let scale = f64::from(side) / f64::from(longer);
+    let even = |v: u32| ((f64::from(v) * scale / 2.0).round() as usize).max(1) * 2;
+    (even(width), even(height))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

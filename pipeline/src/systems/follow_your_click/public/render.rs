@@ -2,12 +2,13 @@
 
 use candle_core::{DType, Tensor};
 
-use super::condition::{ConditionLayout, affinity_at, image_channels};
+use super::condition::{ConditionLayout, affinity_at, image_channels, moving_mask};
+use super::decode::decode;
 use super::effort::{Extent, effort};
-use super::fit::{blended, resized, to_picture, to_tensor, working_size};
+use super::fit::{blended, out_size, resized, to_picture, to_tensor, working_size};
 use super::load::{Public, PublicParts};
 use super::options::PublicOptions;
-use crate::control::mask::{Combine, LatentMode, animation_mask, combine, dilate, feather, to_latent};
+use crate::control::mask::{LatentMode, animation_mask, dilate, feather, to_latent};
 use crate::media::Mask;
 use crate::nets::UnetMotionInput;
 use crate::nets::unet_motion::Region as TextRegion;
@@ -225,20 +226,6 @@ impl Public {
     }
 }
 
-/// Everything that moves, grown so that outlines move along.
-fn moving_mask(job: &ClickAnimation) -> Result<Mask, AnimateError> {
-    let mut union: Option<Mask> = None;
-    for region in &job.regions {
-        let mask = animation_mask(&region.mask);
-        union = Some(match union {
-            None => mask,
-            Some(so_far) => combine(&so_far, &mask, Combine::Union)
-                .map_err(|error| AnimateError::Compute(candle_core::Error::wrap(error)))?,
-        });
-    }
-    union.ok_or(AnimateError::NoRegion)
-}
-
 impl Animator for Public {
     fn name(&self) -> &str {
         &self.name
@@ -383,10 +370,18 @@ impl Animator for Public {
             to_latent(&soft, out_width, out_height, LatentMode::Area)
         });
         let blend = blend.and_then(|alpha| Mask::new(backdrop.width(), backdrop.height(), alpha).ok());
+        let mut tiled = false;
         for frame in 0..job.frames {
             self.check(hooks)?;
-            let decoded = parts.vae.decode(&latents.narrow(0, frame, 1)?.to_dtype(parts.unet.dtype())?);
-            let decoded = to_picture(&decoded.map_err(|error| self.model_error(&error))?)?;
+            let latents = latents.narrow(0, frame, 1)?.to_dtype(parts.unet.dtype())?;
+            let (pixels, in_tiles) =
+                decode(&parts.vae, &latents, tiled).map_err(|error| self.model_error(&error))?;
+            if in_tiles && !tiled {
+                let message = "the card has no memory for a whole frame; decoding in tiles".to_owned();
+                hooks.progress.event(Event::Notice { node: hooks.node.to_owned(), message });
+            }
+            tiled = in_tiles;
+            let decoded = to_picture(&pixels)?;
             let decoded = resized(&decoded, out_width, out_height).ok_or_else(size_error)?;
             let picture = match &blend {
                 Some(mask) => blended(&decoded, &backdrop, mask).ok_or_else(size_error)?,
@@ -404,13 +399,4 @@ impl Animator for Public {
             steps_run,
         })
     }
-}
-
-/// Size of the frames: as asked, else the photograph's up to 3,840 pixels; even, as encoders want.
-fn out_size(width: u32, height: u32, asked: Option<u32>) -> (usize, usize) {
-    let longer = width.max(height);
-    let side = asked.unwrap_or(longer.min(3840));
-    let scale = f64::from(side) / f64::from(longer);
-    let even = |v: u32| ((f64::from(v) * scale / 2.0).round() as usize).max(1) * 2;
-    (even(width), even(height))
 }
