@@ -133,7 +133,7 @@ pub fn attention_streamed(
     let device = &card_of(q.device())?;
     let stream = device.cuda_stream();
     let copies = &stream.context().new_stream().w()?;
-    let [k, v] = &keys.parts;
+    let [k, _] = &keys.parts;
     let wrong = || {
         KernelError::shape(
             OP,
