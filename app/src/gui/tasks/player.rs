@@ -177,25 +177,22 @@ impl Player {
             for &at in &near {
                 self.want(film, at, at, &near);
             }
-        } else if speed < 0.0 {
+        } else if speed < 0.0 || last.is_some_and(|last| (index + 1..=index + BACK).contains(&last)) {
             // Every frame by itself would begin at the same place before all of them: backward they are
-            // decoded as stretches, the next one before this one is at its end.
-            let near: Vec<usize> = (index.saturating_sub(2 * BACK)..=index).collect();
-            let soon = index.saturating_sub(BACK / 2);
-            for end in [index, soon] {
-                if !self.frames.contains_key(&(film.clone(), end)) {
-                    self.want(film, end.saturating_sub(BACK - 1), end, &near);
-                }
+            // decoded as stretches, while it plays the one before too.
+            let begin = index - index % BACK;
+            let before = if speed < 0.0 { begin.saturating_sub(BACK) } else { begin };
+            let near: Vec<usize> = (before..=index).collect();
+            self.want(film, begin, index, &near);
+            if before < begin {
+                self.want(film, before, begin - 1, &near);
             }
         } else if !self.frames.contains_key(&(film.clone(), index)) {
-            let backward = last.is_some_and(|last| (index..=index + BACK).contains(&last));
-            let from = if backward { index.saturating_sub(BACK - 1) } else { index };
-            let near: Vec<usize> = (from..=index).collect();
             if last.is_none_or(|last| last.abs_diff(index) > ON) && matches!(film, Film::File(_)) {
                 self.jumps.fetch_add(1, Ordering::Relaxed);
-                self.ask(film, Question::Near(film.clone(), index), &near);
+                self.ask(film, Question::Near(film.clone(), index), &[index]);
             }
-            self.want(film, from, index, &near);
+            self.want(film, index, index, &[index]);
         }
         self.known(film, index)
     }

@@ -300,24 +300,31 @@ fn work(shared: &Arc<Shared>, way: Way) {
     #[cfg(feature = "sound")]
     let mut device: Option<device::Device> = None;
     loop {
-        let (run, mixed, number, rate, refused) = {
+        let (run, mixed, number, rate) = {
             let mut line = shared.lock();
             loop {
                 if line.closed {
                     return;
                 }
+                // A device that failed is closed; it would go on saying so.
+                #[cfg(feature = "sound")]
+                if line.refused.is_some() && device.is_some() {
+                    drop(line);
+                    drop(device.take());
+                    line = shared.lock();
+                    continue;
+                }
                 let enough = line.followed.elapsed() > ALONE
                     || line.ready.len() as f64 / 2.0 >= AHEAD * f64::from(line.rate);
                 if let (Some(run), false) = (&line.run, enough) {
-                    break (run.clone(), line.mixed, line.number, line.rate, line.refused.is_some());
+                    break (run.clone(), line.mixed, line.number, line.rate);
                 }
                 let waited = shared.changed.wait_timeout(line, Duration::from_millis(200));
                 line = waited.unwrap_or_else(PoisonError::into_inner).0;
             }
         };
         #[cfg(feature = "sound")]
-        if way == Way::Device && (device.is_none() || refused) {
-            drop(device.take());
+        if way == Way::Device && device.is_none() {
             match device::Device::open(shared) {
                 Ok(opened) => {
                     shared.lock().rate = opened.rate;
@@ -332,7 +339,7 @@ fn work(shared: &Arc<Shared>, way: Way) {
             continue;
         }
         #[cfg(not(feature = "sound"))]
-        if way == Way::Device || refused {
+        if way == Way::Device {
             shared.lock().refused = Some(Instant::now());
             shared.lock().run = None;
             continue;

@@ -10,7 +10,7 @@ use kinora_pipeline::media::SOUND_RATE;
 use super::Shared;
 
 /// Moments the device takes at once: enough to bear a busy machine. The picture allows for the delay.
-const BUFFER: u32 = 2048;
+const BUFFER: u32 = 4096;
 
 /// A device that takes sound as long as this lives.
 pub(super) struct Device {
