@@ -1,10 +1,10 @@
 // Convolution on Hopper: the copy engine gathers pixels (its im2col mode) and weights, warp-group
 // products multiply them.
 //
-// A persistent block has one producer warp and two consumer warp groups. The groups share a tile, each
-// with half the pixels; or, where sums are short, they take tiles in turn, so that one stores while
-// the other multiplies. Terms go channel block by channel block with the taps inside, so that the
-// pixels of a block come from device memory once and from the second-level cache for the other taps.
+// A persistent block has one producer warp and two consumer warp groups. The groups take tiles in turn, so that
+// one stores while the other multiplies; or, for split sums and rare last passes, share a tile. Terms go channel
+// block by channel block with the taps inside, so that the pixels of a block come from device memory once and
+// from the second-level cache for the other taps. A linear layer is a 1×1 convolution of one long line of pixels.
 // Compile for sm_90a with -DELEMENT=__half or __nv_bfloat16.
 #include <cuda.h>
 

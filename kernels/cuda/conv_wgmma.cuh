@@ -8,9 +8,6 @@
 #define WREGS2 "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47"
 #define WREGS3 "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
 #define WREGS4 "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79"
-#define WREGS5 "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95"
-#define WREGS6 "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111"
-#define WREGS7 "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
 #define WACC(i)                                                                                       \
   "+f"(c[i]), "+f"(c[i + 1]), "+f"(c[i + 2]), "+f"(c[i + 3]), "+f"(c[i + 4]), "+f"(c[i + 5]), "+f"(c[i + 6]),     \
       "+f"(c[i + 7]), "+f"(c[i + 8]), "+f"(c[i + 9]), "+f"(c[i + 10]), "+f"(c[i + 11]), "+f"(c[i + 12]),          \
@@ -30,18 +27,12 @@
     }                                                                                           \
   }
 
-WGMMA_TILE(16, "32", WREGS0, "%16", "%17", "%18",
-           WACC(0))
 WGMMA_TILE(32, "64", WREGS0 ", " WREGS1, "%32", "%33", "%34",
            WACC(0), WACC(16))
 WGMMA_TILE(64, "128", WREGS0 ", " WREGS1 ", " WREGS2 ", " WREGS3, "%64", "%65", "%66",
            WACC(0), WACC(16), WACC(32), WACC(48))
 WGMMA_TILE(80, "160", WREGS0 ", " WREGS1 ", " WREGS2 ", " WREGS3 ", " WREGS4, "%80", "%81", "%82",
            WACC(0), WACC(16), WACC(32), WACC(48), WACC(64))
-WGMMA_TILE(96, "192", WREGS0 ", " WREGS1 ", " WREGS2 ", " WREGS3 ", " WREGS4 ", " WREGS5, "%96", "%97", "%98",
-           WACC(0), WACC(16), WACC(32), WACC(48), WACC(64), WACC(80))
-WGMMA_TILE(128, "256", WREGS0 ", " WREGS1 ", " WREGS2 ", " WREGS3 ", " WREGS4 ", " WREGS5 ", " WREGS6 ", " WREGS7, "%128", "%129", "%130",
-           WACC(0), WACC(16), WACC(32), WACC(48), WACC(64), WACC(80), WACC(96), WACC(112))
 #undef WGMMA_TILE
 #undef WGMMA_TYPED
 #undef WACC
@@ -50,6 +41,3 @@ WGMMA_TILE(128, "256", WREGS0 ", " WREGS1 ", " WREGS2 ", " WREGS3 ", " WREGS4 ",
 #undef WREGS2
 #undef WREGS3
 #undef WREGS4
-#undef WREGS5
-#undef WREGS6
-#undef WREGS7
