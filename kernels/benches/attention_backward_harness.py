@@ -4,7 +4,7 @@
       --expt-relaxed-constexpr -DELEMENT=(__half|__nv_bfloat16|float) ../cuda/$s.cu -o $s.$e.cubin; done; done
     python attention_backward_harness.py CUBIN_FOLDER test|bench [FILTER]
 
-Needs torch. For tiles that compete, `bench` also times cubins named backward_flash@NAME.f16.cubin with the tiles of VARIANTS.
+Needs torch.
 """
 import ctypes
 import math
@@ -29,12 +29,6 @@ TILES = {32: ((4, 1, 64), (8, 1, 64)),
          160: ((4, 1, 32), (4, 1, 32)),
          192: ((4, 1, 16), (4, 1, 16)),
          256: ((3, 1, 16), (3, 1, 16))}
-VARIANTS = {
-    'a': {40: ((4, 1, 64), (4, 1, 64)), 64: ((4, 1, 64), (4, 1, 64)), 80: ((4, 1, 32), (4, 1, 32)), 128: ((4, 1, 32), (4, 1, 32))},
-    'b': {40: ((4, 1, 64), (4, 1, 64)), 64: ((4, 1, 64), (4, 1, 64)), 80: ((4, 1, 32), (4, 1, 32)), 128: ((4, 1, 32), (8, 1, 64))},
-    'c': {40: ((4, 1, 64), (4, 1, 64)), 64: ((4, 1, 64), (4, 1, 64)), 80: ((4, 1, 32), (4, 1, 32)), 128: ((4, 1, 32), (4, 1, 32))},
-    'd': {40: ((8, 1, 64), (8, 1, 64)), 64: ((8, 1, 64), (8, 1, 64)), 80: ((8, 1, 64), (8, 1, 64)), 128: ((8, 1, 64), (8, 1, 32))},
-}
 SHORT = {32: 2, 40: 2, 64: 2, 80: 2, 96: 1, 128: 1, 160: 1}
 EXACT = {48: (256, 32), 96: (256, 32), 160: (128, 16), 256: (128, 8)}
 EXACT_SHORT = {48: (64, 16), 96: (64, 16), 160: (64, 16)}
@@ -88,7 +82,7 @@ def strides(x):
     return (L * 4)(b, 0, h, n)
 
 
-def plan(kernels, q, k, v, out, lse, grad, mask="none", extra=None, path=None, tiles=TILES, flash="backward_flash"):
+def plan(kernels, q, k, v, out, lse, grad, mask="none", extra=None, path=None):
     """Gradients of `[batch, heads, tokens, dim]` operands, and a function that queues their kernels again."""
     (b, h, n, d), kv, m = q.shape, k.shape[1], k.shape[2]
     element, keep = NAMES[q.dtype], []
@@ -134,14 +128,14 @@ def plan(kernels, q, k, v, out, lse, grad, mask="none", extra=None, path=None, t
         groups = 1 if max(n, m) <= 16 else 2
         work.append(("backward_short", element, f"attention_backward_short_d{d}_n{groups}", -(-b * h // 4), 128, 0))
     elif path == "flash":
-        size = next(s for s in tiles if d <= s)
-        (qw, qm, qt), (kw, km, kt) = tiles[size]
+        size = next(s for s in TILES if d <= s)
+        (qw, qm, qt), (kw, km, kt) = TILES[size]
         row_bytes = 2 * ((size + 15) // 16 * 16 + 8)
         c.tiles, p.key_tiles = max(1, -(-n // (16 * qw * qm))), max(1, -(-m // (16 * kw * km)))
         shared = lambda w, g, t: (2 * 16 * w * g + 4 * t) * row_bytes + 16 * t
-        work.append((flash, element, f"attention_backward_queries_d{size}", b * h * c.tiles * (n > 0), 32 * qw, shared(qw, qm, qt)))
+        work.append(("backward_flash", element, f"attention_backward_queries_d{size}", b * h * c.tiles * (n > 0), 32 * qw, shared(qw, qm, qt)))
         for name in ("keys", "values") if size > 160 else ("keys",):
-            work.append((flash, element, f"attention_backward_{name}_d{size}", b * kv * p.key_tiles * (m > 0), 32 * kw, shared(kw, km, kt)))
+            work.append(("backward_flash", element, f"attention_backward_{name}_d{size}", b * kv * p.key_tiles * (m > 0), 32 * kw, shared(kw, km, kt)))
     else:
         table = EXACT_SHORT if max(n, m) <= 16 and d <= 160 else EXACT
         size = next(s for s in table if d <= s)
@@ -321,13 +315,6 @@ def bench(kernels, wanted=""):
             print(" | ".join([name + (" f32" if dtype == torch.float32 else ""), path, show(ours), show(one), show(two),
                               f"{flops / ours / 1e9:.0f}", f"{size / ours / 1e6:.0f}", show(floor),
                               *(show(peers[x]) for x in ("fa2", "cudnn", "efficient")), f"{best / ours:.2f}"]), flush=True)
-            for variant, tiles in VARIANTS.items():
-                if path == "flash" and d in tiles and (kernels.folder / f"backward_flash@{variant}.f16.cubin").exists():
-                    other, again, _ = plan(kernels, q, k, v, out, lse, grad, "causal" if causal else "none", tiles=tiles,
-                                           flash=f"backward_flash@{variant}")
-                    times = [median(lambda: again(only)) for only in ("queries", "keys")]
-                    same = all(torch.allclose(x, y, atol=1e-2, rtol=1e-2) for x, y in zip(got, other))
-                    print(f"    {variant}: queries {times[0]:.4f}, keys {times[1]:.4f}" + ("" if same else " WRONG"), flush=True)
             del q, k, v, grad, out, lse, got, queue
             torch.cuda.empty_cache()
 

@@ -15,7 +15,7 @@ use crate::used::note;
 
 /// `BackwardParams` of `cuda/backward.cuh`, field by field. Strides count elements.
 #[repr(C)]
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 struct BackwardParams {
     call: Params,
     grad: u64,
@@ -72,13 +72,13 @@ pub(crate) fn backward(
     let size = dtype.size_in_bytes();
     let aligned = |x: &Tensor| {
         let (extents, stride) = (x.dims(), x.stride());
-        x.layout().start_offset() * size % 16 == 0
-            && (0..4).all(|axis| extents[axis] <= 1 || stride[axis] * size % 16 == 0)
+        (x.layout().start_offset() * size).is_multiple_of(16)
+            && (0..4).all(|axis| extents[axis] <= 1 || (stride[axis] * size).is_multiple_of(16))
     };
     // What comes back through candle's graph may have any strides; a copy is cheaper than the plain kernel.
     let vectors = |x: &Tensor| {
         let x = last_together(x)?;
-        if size == 4 || dims.dim % 8 != 0 || aligned(&x) { Ok(x) } else { x.force_contiguous() }
+        if size == 4 || !dims.dim.is_multiple_of(8) || aligned(&x) { Ok(x) } else { x.force_contiguous() }
     };
     let (q, k, v) = (vectors(q)?, vectors(k)?, vectors(v)?);
     let (out, grad, lse) = (vectors(out)?, vectors(grad)?, lse.contiguous()?);
@@ -188,7 +188,6 @@ pub(crate) fn backward(
             block_planes: count(list.as_ref().map_or(0, |(list, _)| list.planes()))?,
             scale_log2: (spec.scale * std::f64::consts::LOG2_E) as f32,
             tiles: count(plan.queries.tiles)?,
-            ..Params::default()
         },
         grad: at(ga.0, &grad),
         dq: dq.address,
