@@ -19,18 +19,24 @@ pub(super) fn attention(
     let four = |x: &Tensor, tokens: usize| x.contiguous()?.reshape((sequences, dims.heads, tokens, dims.dim));
     let (q, k, v) = (four(q, dims.queries)?, four(k, dims.keys)?, four(v, dims.keys)?);
     #[cfg(feature = "cuda")]
-    if let (Some(device), Mask::None, false) = (crate::cuda::device(&q), &spec.mask, want_lse) {
+    if let (Some(device), Mask::None, false, true) =
+        (crate::cuda::device(&q), &spec.mask, want_lse, dims.dim > 256)
+    {
         // Scaled first, so that half types do not overflow; one pass for the softmax.
         let scores = (&q * spec.scale)?.matmul(&k.t()?)?;
         let out = crate::cuda::pointwise::softmax(&device, &scores)?.matmul(&v)?;
         let out = out.reshape((dims.batch, dims.inner, dims.heads, dims.queries, dims.dim))?;
         return Ok((out.permute((0, 3, 1, 2, 4))?.contiguous()?, None));
     }
+    // Half types are widened: as exact as the kernels whose place this takes.
+    let dtype = q.dtype();
+    let single = |x: Tensor| x.to_dtype(DType::F32);
+    let (q, k, v) = (single(q)?, single(k)?, single(v)?);
     let scores = (q.matmul(&k.t()?.contiguous()?)? * spec.scale)?;
     let scores = match &spec.mask {
         Mask::None => scores,
         Mask::Bias(bias) => {
-            let bias = dims.bias(bias)?.contiguous()?;
+            let bias = single(dims.bias(bias)?.contiguous()?)?;
             scores.add(&bias.reshape((sequences, dims.heads, dims.queries, dims.keys))?)?
         }
         Mask::Causal => {
@@ -48,14 +54,13 @@ pub(super) fn attention(
             scores.broadcast_add(&bias)?
         }
     };
-    let scores = scores.to_dtype(DType::F32)?;
     // A finite floor: a query without a visible key then has a sum of zero instead of NaN.
     let max = scores.max_keepdim(D::Minus1)?.maximum(-1e38)?;
     let exp = scores.broadcast_sub(&max)?.exp()?;
     let total = exp.sum_keepdim(D::Minus1)?;
-    let weights = exp.broadcast_div(&total.maximum(1e-38)?)?.to_dtype(q.dtype())?;
+    let weights = exp.broadcast_div(&total.maximum(1e-38)?)?;
     let out = weights.matmul(&v)?.reshape((dims.batch, dims.inner, dims.heads, dims.queries, dims.dim))?;
-    let out = out.permute((0, 3, 1, 2, 4))?.contiguous()?;
+    let out = out.to_dtype(dtype)?.permute((0, 3, 1, 2, 4))?.contiguous()?;
     let lse = match want_lse {
         true => Some((total.log()? + max)?.reshape((dims.batch, dims.inner, dims.heads, dims.queries))?),
         false => None,
@@ -76,6 +81,5 @@ fn bias_where(
             *value = f32::NEG_INFINITY;
         }
     }
-    Ok(Tensor::from_vec(bias, (sequences, 1, dims.queries, dims.keys), like.device())?
-        .to_dtype(like.dtype())?)
+    Ok(Tensor::from_vec(bias, (sequences, 1, dims.queries, dims.keys), like.device())?)
 }
