@@ -221,7 +221,6 @@ pub(crate) fn attention(
         block_planes: count(blocks_on_card.as_ref().map_or(0, |(list, _)| list.planes()))?,
         scale_log2: (spec.scale * std::f64::consts::LOG2_E) as f32,
         tiles: count(plan.tiles)?,
-        ..Params::default()
     };
     let (source, name) = match plan.kernel {
         AttentionKernel::Short => ("short", format!("attention_short_d{}_k{}", plan.dim, plan.key_groups)),

@@ -207,7 +207,7 @@ pub fn plan_cuda_conv(call: ConvCall, card: Card) -> ConvPlan {
 /// Whether a linear layer of 16-bit values `[rows, inner]` to `[rows, out]` runs as a convolution: where that beat
 /// cuBLASLt on an H200. Wide results of short sums go to the library, which stores them faster.
 pub fn linear_is_ours(rows: usize, inner: usize, out: usize, card: Card) -> bool {
-    let fits = inner % 8 == 0 && out % 32 == 0;
+    let fits = inner.is_multiple_of(8) && out.is_multiple_of(32);
     card.capability == (9, 0) && fits && rows >= 2048 && (inner >= 640 || out <= 2 * inner)
 }
 
