@@ -28,7 +28,7 @@ pub(crate) fn linear(
         || !w.is_contiguous()
         || ![Some(w), rest, bias, residual].into_iter().flatten().all(same)
         || [Some(x), rest, Some(w), bias, residual].into_iter().flatten().any(Tensor::track_op)
-        || rest.is_some() && x.dim(D::Minus1)? % 64 != 0
+        || rest.is_some() && !x.dim(D::Minus1)?.is_multiple_of(64)
     {
         return Ok(None);
     }

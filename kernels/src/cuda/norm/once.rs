@@ -55,9 +55,9 @@ impl Fit {
             return None;
         }
         let mut best: Option<((usize, usize, usize, usize), Self)> = None;
-        for slab_groups in (1..=groups.min(32)).filter(|n| groups % n == 0) {
+        for slab_groups in (1..=groups.min(32)).filter(|n| groups.is_multiple_of(*n)) {
             let segment = 2 * slab_groups * width;
-            if segment % 16 != 0 || segment > 512 {
+            if !segment.is_multiple_of(16) || segment > 512 {
                 continue;
             }
             for cluster in [1, 2, 4, 8] {
@@ -70,7 +70,7 @@ impl Fit {
                 let blocks = samples * (groups / slab_groups) * cluster;
                 // The fewest blocks that still fill the card; of equals whole sectors of 32 bytes, few to wait for.
                 let idle = (2 * multiprocessors).saturating_sub(blocks + 8);
-                let cost = (idle, blocks, usize::from(segment % 32 != 0), cluster);
+                let cost = (idle, blocks, usize::from(!segment.is_multiple_of(32)), cluster);
                 if best.is_none_or(|(least, _)| cost < least) {
                     best = Some((cost, Self { slab_groups, cluster, shared_bytes: shared as u32 }));
                 }
@@ -122,7 +122,9 @@ mod tests {
                 let Some(fit) = Fit::new(2, points, channels, 32, 132) else { continue };
                 let segment = 2 * fit.slab_groups * channels / 32;
                 assert!(
-                    fit.shared_bytes as usize <= TWO_BLOCKS && segment % 16 == 0 && 32 % fit.slab_groups == 0
+                    fit.shared_bytes as usize <= TWO_BLOCKS
+                        && segment.is_multiple_of(16)
+                        && 32usize.is_multiple_of(fit.slab_groups)
                 );
                 assert!(segment / 16 <= THREADS as usize);
             }
