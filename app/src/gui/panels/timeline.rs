@@ -21,7 +21,7 @@ pub(crate) const MIN_ZOOM: f32 = 0.05;
 /// Most points per second.
 pub(crate) const MAX_ZOOM: f32 = 2000.0;
 /// Width of the names on the left.
-const HEAD: f32 = 148.0;
+const HEAD: f32 = 168.0;
 /// Height of the bar of tools.
 const BAR: f32 = 36.0;
 /// Height of the ruler.

@@ -154,7 +154,8 @@ impl SoundReader {
 
     fn go_to(&mut self, place: i64) -> Result<(), MediaError> {
         self.deadline.renew(self.limits.call_deadline);
-        let seconds = (place as f64 / f64::from(self.rate) - LEAD).max(0.0) + self.origin;
+        // Before second 0 too: what fills the coder lies there.
+        let seconds = place as f64 / f64::from(self.rate) - LEAD + self.origin;
         ff::seek_stream(&mut self.input, self.stream, (seconds / self.unit).floor() as i64)
             .map_err(|error| damaged(&self.path, error))?;
         self.decoder.flush();
