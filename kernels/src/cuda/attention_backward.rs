@@ -4,13 +4,13 @@ use candle_core::cuda_backend::CudaDevice;
 use candle_core::cuda_backend::cudarc::driver::{DevicePtr, DeviceRepr};
 use candle_core::{DType, Tensor};
 
-use super::attention::{CardCopy, Params};
+use super::attention::{CardCopy, Params, call_of};
 use super::{Output, address, element, function, launch};
 use crate::attention::{AttentionSpec, Dims, Mask};
 use crate::error::{KernelError, Result};
-use crate::plan::cuda::{CudaCall, MaskKind};
+use crate::plan::AttentionKernel;
+use crate::plan::cuda::CudaCall;
 use crate::plan::cuda_backward::{BackwardPass, plan_cuda_backward};
-use crate::plan::{AttentionKernel, AttentionShape};
 use crate::used::note;
 
 /// `BackwardParams` of `cuda/backward.cuh`, field by field. Strides count elements.
@@ -94,21 +94,8 @@ pub(crate) fn backward(
     };
     let problems = dims.batch * dims.inner * dims.heads;
     let block = if let Mask::Blocks(list) = &spec.mask { list.block() } else { [0; 2] };
-    let call = CudaCall {
-        shape: AttentionShape { problems, queries: dims.queries, keys: dims.keys, dim: dims.dim },
-        half: dtype != DType::F32,
-        aligned: [&q, &k, &v, &out, &grad].into_iter().all(aligned),
-        distinct: true,
-        plain_scale: spec.scale.is_finite() && spec.scale > 0.0,
-        mask: match spec.mask {
-            Mask::None => MaskKind::None,
-            Mask::Causal => MaskKind::Causal,
-            Mask::Lengths(_) => MaskKind::Lengths,
-            Mask::Bias(_) => MaskKind::Bias,
-            Mask::Blocks(_) => MaskKind::Blocks,
-        },
-        block,
-    };
+    let aligned = [&q, &k, &v, &out, &grad].into_iter().all(aligned);
+    let call = CudaCall { aligned, distinct: true, ..call_of([&q, &k, &v], spec, dims) };
     let group = dims.heads / dims.kv_heads.max(1);
     let plan = plan_cuda_backward(call, group);
     if plan.kernel == AttentionKernel::Composed {
