@@ -80,7 +80,7 @@ mod bench {
         }
         let (x, weight) =
             (Var::from_tensor(&bench.random(&[32, 32, 32, 640])?)?, bench.random(&[640, 640, 3, 3])?);
-        let flops = 2.0 * (32 * 64 * 64 * 640 * 640) as f64 * 4.0;
+        let flops = 8.0 * (32 * 64 * 64 * 640 * 640usize) as f64;
         bench.row("upsample + conv3x3 32x32x32 640->640 by input", flops, || {
             Conv2d::new(weight, None, 1, 1)?.forward_upsampled(&x)
         })?;
@@ -100,7 +100,7 @@ mod bench {
             })?;
         }
         let (x, weight) = (Var::from_tensor(&bench.random(&[131_072, 320])?)?, bench.random(&[2560, 320])?);
-        let flops = 4.0 * (131_072 * 320 * 2560) as f64;
+        let flops = 4.0 * (131_072 * 320 * 2560usize) as f64;
         bench.row("gated linear 131072x320x1280 by input", flops, || {
             GatedLinear::new(weight, None)?.forward(&x)
         })?;

@@ -110,7 +110,7 @@ fn compute(
     let (out, lse) = if [q, k, v].iter().any(|x| x.track_op()) {
         let (out, lse) = forward(&q5.detach(), &k5.detach(), &v5.detach(), spec, &dims, true)?;
         let kept = lse.clone().ok_or_else(|| KernelError::shape("attention", "a log-sum", "none"))?;
-        (gradient::record([&q5, &k5, &v5], &out, kept, spec, &dims)?, lse)
+        (gradient::record([&q5, &k5, &v5], out, kept, spec, &dims)?, lse)
     } else {
         forward(&q5, &k5, &v5, spec, &dims, want_lse)?
     };

@@ -93,7 +93,7 @@ impl Linear {
 
     /// [`Self::forward`] of two inputs `[…, a]` and `[…, b]` side by side, `a + b` values in a row.
     ///
-    /// On a card they are read where they lie.
+    /// On a card they are read where they lie, unless a gradient is wanted.
     pub fn forward_joined(&self, parts: [&Tensor; 2]) -> Result<Tensor> {
         #[cfg(feature = "cuda")]
         if let (Body::Generic { weight, bias }, [x, rest]) = (&self.body, parts)
@@ -101,6 +101,7 @@ impl Linear {
             && let ([lead @ .., a], [rest_lead @ .., b]) = (x.dims(), rest.dims())
             && lead == rest_lead
             && a + b == self.inner
+            && !tracked(parts)
         {
             let dims = [lead, &[self.out]].concat();
             let whole = crate::cuda::conv::linear::linear(

@@ -48,7 +48,7 @@ impl GroupNorm {
 
     /// [`Self::forward`] of `[n, …, a]` and `[n, …, b]` side by side, `a + b` channels.
     ///
-    /// On a card they are read where they lie.
+    /// On a card they are read where they lie, unless a gradient is wanted.
     pub fn forward_joined(&self, parts: [&Tensor; 2], activation: Activation) -> Result<Tensor> {
         #[cfg(feature = "cuda")]
         if let [x, rest] = parts
@@ -56,6 +56,7 @@ impl GroupNorm {
             && let ([n, inside @ .., a], [rest_n, rest_inside @ .., b]) = (x.dims(), rest.dims())
             && (n, inside) == (rest_n, rest_inside)
             && a + b == self.weight.dims1()?
+            && !tracked([x, rest, &self.weight, &self.bias])
         {
             let call = crate::cuda::norm::GroupCall {
                 weight: &self.weight,

@@ -1,10 +1,9 @@
 //! Attention's gradients, by a call of their own and through `Tensor::backward`.
 
-use std::sync::{Mutex, PoisonError};
-
-use candle_core::{CpuStorage, CudaStorage, CustomOp3, InplaceOp1, Layout, Shape, Storage, Tensor, Var};
+use candle_core::{Tensor, Var};
 
 use super::{AttentionSpec, Dims, Mask, check, check_mask, composed, operand, ready};
+use crate::autograd;
 use crate::cpu::attention::{Problem, Visible};
 use crate::cpu::attention_backward::{Backward, key_chunks, run};
 use crate::cpu::view::{Guard, ours, single, tensor};
@@ -70,112 +69,18 @@ pub(super) fn check_bias(spec: &AttentionSpec) -> Result<()> {
 /// Ties a computed result `[batch, queries, inner, heads, dim]` to the operands it came from.
 pub(super) fn record(
     [q, k, v]: [&Tensor; 3],
-    out: &Tensor,
+    out: Tensor,
     lse: Tensor,
     spec: &AttentionSpec,
     dims: &Dims,
 ) -> Result<Tensor> {
-    let slot = Take(Mutex::new(None));
-    out.inplace_op1(&slot)?;
-    let storage = Mutex::new(slot.0.into_inner().unwrap_or_else(PoisonError::into_inner));
-    let shape = Shape::from(out.dims());
-    let op = Differentiable { storage, shape, lse, spec: spec.clone(), dims: *dims };
-    Ok(q.apply_op3(k, v, op)?)
-}
-
-/// Moves a fresh tensor's memory out of it: candle's custom operations return memory, not tensors.
-struct Take(Mutex<Option<Storage>>);
-
-impl Take {
-    fn put(&self, storage: Storage) -> candle_core::Result<()> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(storage);
-        Ok(())
-    }
-}
-
-impl InplaceOp1 for Take {
-    fn name(&self) -> &'static str {
-        "attention"
-    }
-
-    fn cpu_fwd(&self, storage: &mut CpuStorage, _: &Layout) -> candle_core::Result<()> {
-        self.put(Storage::Cpu(std::mem::replace(storage, CpuStorage::F32(Vec::new()))))
-    }
-
-    #[cfg(feature = "cuda")]
-    fn cuda_fwd(&self, storage: &mut CudaStorage, _: &Layout) -> candle_core::Result<()> {
-        let empty = crate::cuda::nothing(&storage.device)?;
-        self.put(Storage::Cuda(std::mem::replace(storage, empty)))
-    }
-}
-
-/// The node of candle's graph.
-struct Differentiable {
-    /// The result until the graph has taken it.
-    storage: Mutex<Option<Storage>>,
-    shape: Shape,
-    lse: Tensor,
-    spec: AttentionSpec,
-    dims: Dims,
-}
-
-impl Differentiable {
-    fn taken(&self) -> candle_core::Result<Storage> {
-        let taken = self.storage.lock().unwrap_or_else(PoisonError::into_inner).take();
-        taken.ok_or_else(|| candle_core::Error::Msg("an attention result was taken twice".into()).bt())
-    }
-}
-
-impl CustomOp3 for Differentiable {
-    fn name(&self) -> &'static str {
-        "attention"
-    }
-
-    fn cpu_fwd(
-        &self,
-        _: &CpuStorage,
-        _: &Layout,
-        _: &CpuStorage,
-        _: &Layout,
-        _: &CpuStorage,
-        _: &Layout,
-    ) -> candle_core::Result<(CpuStorage, Shape)> {
-        match self.taken()? {
-            Storage::Cpu(storage) => Ok((storage, self.shape.clone())),
-            _ => Err(candle_core::Error::Msg("an attention result changed its device".into()).bt()),
-        }
-    }
-
-    fn cuda_fwd(
-        &self,
-        _: &CudaStorage,
-        _: &Layout,
-        _: &CudaStorage,
-        _: &Layout,
-        _: &CudaStorage,
-        _: &Layout,
-    ) -> candle_core::Result<(CudaStorage, Shape)> {
-        match self.taken()? {
-            Storage::Cuda(storage) => Ok((storage, self.shape.clone())),
-            _ => Err(candle_core::Error::Msg("an attention result changed its device".into()).bt()),
-        }
-    }
-
-    fn bwd(
-        &self,
-        q: &Tensor,
-        k: &Tensor,
-        v: &Tensor,
-        out: &Tensor,
-        grad: &Tensor,
-    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let rows = |x: &Tensor| x.detach().permute((0, 2, 3, 1, 4));
-        let operands = [&q.detach(), &k.detach(), &v.detach()];
-        let [dq, dk, dv] = backward(operands, &rows(out)?, &self.lse, &rows(grad)?, &self.spec, &self.dims)?;
-        // candle would keep what nobody wants.
-        let wanted = |x: &Tensor, gradient| x.track_op().then_some(gradient);
-        Ok((wanted(q, dq), wanted(k, dk), wanted(v, dv)))
-    }
+    let (spec, dims, operands) = (spec.clone(), *dims, [q.detach(), k.detach(), v.detach()]);
+    autograd::record("attention", &[q, k, v], out, move |grad, out| {
+        let rows = |x: &Tensor| x.permute((0, 2, 3, 1, 4));
+        let [q, k, v] = &operands;
+        let grads = backward([q, k, v], &rows(out)?, &lse, &rows(grad)?, &spec, &dims)?;
+        Ok(grads.map(Some).into())
+    })
 }
 
 /// Everything as `[batch, inner, heads, tokens, dim]` without a graph behind it, and `lse` as

@@ -84,6 +84,7 @@ fn group_backward(
         let call = crate::cuda::norm::GroupCall {
             weight: &norm.weight,
             bias: &norm.bias,
+            rest: None,
             added,
             film,
             groups: norm.groups,

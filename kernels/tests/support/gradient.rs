@@ -251,6 +251,42 @@ fn linears(all: &mut Vec<Case>, rows: usize, inner: usize, out: usize) {
     ));
 }
 
+/// Two inputs side by side, which a card reads where they lie as long as nobody wants a gradient.
+fn joined(
+    all: &mut Vec<Case>,
+    (n, points, groups): (usize, usize, usize),
+    (a, b): (usize, usize),
+    out: usize,
+) {
+    let side_by_side = move |v: &[Vec<f64>]| -> Vec<f64> {
+        v[0].chunks(a).zip(v[1].chunks(b)).flat_map(|(x, y)| [x, y].concat()).collect()
+    };
+    let (x, y, c) = ([n, points, a], [n, points, b], [a + b]);
+    let what = format!("{n}x{points}x{a}+{b}");
+    all.push(case(
+        format!("group_norm joined {what}"),
+        &[&x, &y, &c, &c],
+        move |v| {
+            group_norm(&side_by_side(v), (n, points, a + b, groups), |_, c, y| {
+                activate(Activation::Silu, y * v[2][c] + v[3][c])
+            })
+        },
+        move |v| {
+            let norm = GroupNorm::new(v[2].clone(), v[3].clone(), groups, 1e-5)?;
+            norm.forward_joined([&v[0], &v[1]], Activation::Silu)
+        },
+    ));
+    all.push(case(
+        format!("linear joined {what}x{out}"),
+        &[&x, &y, &[out, a + b], &[out]],
+        move |v| {
+            let y = product(&side_by_side(v), &v[2], a + b, out);
+            y.iter().enumerate().map(|(i, y)| y + v[3][i % out]).collect()
+        },
+        |v| Linear::new(v[2].clone(), Some(v[3].clone()))?.forward_joined([&v[0], &v[1]]),
+    ));
+}
+
 type Picture = (usize, usize, usize);
 
 fn conv(
@@ -403,6 +439,7 @@ pub(crate) fn small() -> Vec<Case> {
     for (rows, inner, out) in [(1, 1, 1), (3, 7, 5), (17, 24, 33), (5, 40, 8)] {
         linears(&mut all, rows, inner, out);
     }
+    joined(&mut all, (2, 7, 3), (4, 5), 6);
     for (picture, io, shape) in [
         ((1, 1, 1), (1, 1), (3, 1, 1)),
         ((2, 5, 7), (3, 8), (3, 1, 1)),
@@ -447,6 +484,7 @@ pub(crate) fn large() -> Vec<Case> {
     for (rows, inner, out) in [(200, 320, 24), (77, 96, 160)] {
         linears(&mut all, rows, inner, out);
     }
+    joined(&mut all, (2, 65, 32), (64, 32), 40);
     for (picture, io, shape) in [
         ((2, 8, 8), (64, 64), (3, 1, 1)),
         ((1, 16, 14), (32, 48), (3, 2, 1)),
