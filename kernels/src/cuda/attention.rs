@@ -16,7 +16,7 @@ use crate::used::note;
 
 /// `AttentionParams` of `cuda/common.cuh`, field by field. Strides count elements.
 #[repr(C)]
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 struct Params {
     q: u64,
     k: u64,
@@ -93,8 +93,8 @@ pub(crate) fn call_of(operands: [&Tensor; 3], spec: &AttentionSpec, dims: &Dims)
     let size = operands[0].dtype().size_in_bytes();
     let aligned = operands.iter().all(|x| {
         let (dims, stride) = (x.dims(), x.stride());
-        x.layout().start_offset() * size % 16 == 0
-            && (0..4).all(|axis| dims[axis] <= 1 || stride[axis] * size % 16 == 0)
+        (x.layout().start_offset() * size).is_multiple_of(16)
+            && (0..4).all(|axis| dims[axis] <= 1 || (stride[axis] * size).is_multiple_of(16))
     });
     let distinct = operands.iter().all(|x| (0..4).all(|axis| x.dims()[axis] <= 1 || x.stride()[axis] > 0));
     CudaCall {
@@ -226,7 +226,6 @@ pub(crate) fn attention(
         block_planes: count(blocks_on_card.as_ref().map_or(0, |(list, _)| list.planes()))?,
         scale_log2: (spec.scale * std::f64::consts::LOG2_E) as f32,
         tiles: count(plan.tiles)?,
-        ..Params::default()
     };
     let (source, name) = match plan.kernel {
         AttentionKernel::Short => ("short", format!("attention_short_d{}_k{}", plan.dim, plan.key_groups)),

@@ -87,7 +87,7 @@ pub(crate) fn activate(device: &CudaDevice, x: &Tensor, activation: Activation) 
     };
     // The kernel does not look at rows, so any length that divides the whole will do.
     let vector = 16 / x.dtype().size_in_bytes();
-    let columns = if count % vector == 0 { vector } else { 1 };
+    let columns = if count.is_multiple_of(vector) { vector } else { 1 };
     // SAFETY: input and output have `count` values.
     unsafe { run(device, x.dtype(), "activate", (count, columns), held.aligned(), params)? };
     Ok(out.tensor(x.dims()))
