@@ -30,33 +30,31 @@ fn out_of_memory(error: &NetError) -> bool {
 #[cfg(test)]
 mod tests {
     use candle_core::{DType, Device};
-    use candle_nn::{VarBuilder, VarMap};
+    use candle_nn::VarBuilder;
 
     use super::*;
     use crate::nets::AutoencoderKlConfig;
+    use crate::sampling::noise::normal;
 
-    /// A small autoencoder with weights near zero but not zero.
+    /// The small autoencoder of a committed pipeline.
     fn autoencoder(device: &Device, dtype: DType) -> AutoencoderKl {
+        let file = include_bytes!("../../../../tests/fixtures/pipeline/animatediff.safetensors");
+        let all = candle_core::safetensors::load_buffer(file, device).unwrap();
+        let weights =
+            all.into_iter().filter_map(|(name, x)| Some((name.strip_prefix("vae.")?.to_owned(), x)));
         let config = AutoencoderKlConfig {
-            block_out_channels: vec![32, 32],
+            block_out_channels: vec![8, 8],
             layers_per_block: 1,
-            norm_num_groups: 4,
+            norm_num_groups: 2,
             ..AutoencoderKlConfig::default()
         };
-        let weights = VarMap::new();
-        AutoencoderKl::new(&config, VarBuilder::from_varmap(&weights, dtype, device)).unwrap();
-        for (place, var) in weights.data().lock().unwrap().values().enumerate() {
-            let values = crate::sampling::noise::normal(1, place as u64, var.dims()).unwrap();
-            let values = (values * 0.05).unwrap().to_dtype(dtype).unwrap().to_device(device).unwrap();
-            var.set(&values).unwrap();
-        }
-        AutoencoderKl::new(&config, VarBuilder::from_varmap(&weights, dtype, device)).unwrap()
+        AutoencoderKl::new(&config, VarBuilder::from_tensors(weights.collect(), dtype, device)).unwrap()
     }
 
     #[test]
     fn a_clip_that_began_in_tiles_goes_on_in_tiles() {
         let vae = autoencoder(&Device::Cpu, DType::F32);
-        let latents = crate::sampling::noise::normal(2, 0, &[1, 80, 16, 4]).unwrap();
+        let latents = normal(2, 0, &[1, 80, 16, 4]).unwrap();
         let (whole, tiled) = decode(&vae, &latents, false).unwrap();
         assert!(!tiled);
         let (pieces, tiled) = decode(&vae, &latents, true).unwrap();
@@ -81,7 +79,7 @@ mod tests {
             Err(error) => return eprintln!("skipped: {error}"),
         };
         let vae = autoencoder(&card, DType::F16);
-        let latents = crate::sampling::noise::normal(2, 0, &[1, 1024, 1024, 4]).unwrap();
+        let latents = normal(2, 0, &[1, 1024, 1024, 4]).unwrap();
         let latents = latents.to_dtype(DType::F16).unwrap().to_device(&card).unwrap();
         let (whole, tiled) = decode(&vae, &latents, false).unwrap();
         assert!(!tiled);
