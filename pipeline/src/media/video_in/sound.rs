@@ -85,7 +85,10 @@ impl SoundReader {
             None => stamp(own).map(|at| at as f64 * unit),
         };
         let context = ffmpeg::codec::Context::from_parameters(stream.parameters()).map_err(damaged)?;
-        let decoder = context.decoder().audio().map_err(damaged)?;
+        let mut decoder = context.decoder();
+        // Else a decoder that leaves out the start of a packet keeps the packet's stamp.
+        decoder.set_packet_time_base(stream.time_base());
+        let decoder = decoder.audio().map_err(damaged)?;
         ff::read_only(&mut input, index);
         Ok(Some(Self {
             path: path.to_path_buf(),
