@@ -85,7 +85,10 @@ impl SoundReader {
             None => stamp(own).map(|at| at as f64 * unit),
         };
         let context = ffmpeg::codec::Context::from_parameters(stream.parameters()).map_err(damaged)?;
-        let decoder = context.decoder().audio().map_err(damaged)?;
+        let mut decoder = context.decoder();
+        // Else a decoder that leaves out the start of a packet keeps the packet's stamp.
+        decoder.set_packet_time_base(stream.time_base());
+        let decoder = decoder.audio().map_err(damaged)?;
         ff::read_only(&mut input, index);
         Ok(Some(Self {
             path: path.to_path_buf(),
@@ -206,9 +209,10 @@ impl SoundReader {
         if frame.channel_layout().is_empty() {
             frame.set_channel_layout(ChannelLayout::default(i32::from(frame.channels())));
         }
+        // The best guess of a stamp does not know what the decoder left out at the start.
         let stamped = frame
-            .timestamp()
-            .or(frame.pts())
+            .pts()
+            .or(frame.timestamp())
             .map(|stamp| ((stamp as f64 * self.unit - self.origin) * f64::from(self.rate)).round() as i64);
         // Stamps are coarse in some containers; only a real gap, or an overlap, moves what follows.
         let slack = i64::from(self.rate / 20);
@@ -218,6 +222,8 @@ impl SoundReader {
                 stamped
             }
             (Some(next), _) => next,
+            // Whole milliseconds, as Matroska has them, are no reason to begin beside the picture.
+            (None, Some(stamped)) if stamped.abs() < i64::from(self.rate / 500) => 0,
             (None, stamped) => stamped.unwrap_or(0),
         };
         self.next = Some(place);
