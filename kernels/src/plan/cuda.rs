@@ -334,7 +334,8 @@ mod tests {
         assert_eq!(on(turing, call(256, 4096, 77, 40)), (AttentionKernel::Cross, code));
         assert_eq!(on(turing, call(65_536, 16, 16, 40)), (AttentionKernel::Short, code));
         // No room for its tiles, no bf16, and no room at all.
-        assert_eq!(on(turing, call(16, 4096, 4096, 160)), (AttentionKernel::Exact, code));
+        assert_eq!(on(turing, call(16, 4096, 4096, 160)), (AttentionKernel::Flash, code));
+        assert_eq!(on(turing, call(16, 4096, 4096, 128)), (AttentionKernel::Exact, code));
         let brain = CudaCall { brain: true, ..call(16, 4096, 4096, 40) };
         assert_eq!(on(turing, brain), (AttentionKernel::Exact, code));
         assert_eq!(on(turing, call(16, 4096, 4096, 256)), (AttentionKernel::Composed, code));
