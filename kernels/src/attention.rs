@@ -11,7 +11,8 @@ pub use blocks::BlockList;
 pub use explain::{Explained, explain_attention};
 pub use gradient::attention_backward;
 
-use crate::cpu::attention::{Operand, Problem, Visible, run};
+use crate::cpu::attention::{Problem, Visible, run};
+use crate::cpu::operand::Operand;
 use crate::cpu::view::{Guard, ours, single, tensor};
 use crate::cpu::{Isa, output, threads};
 use crate::error::{KernelError, Result};
@@ -278,7 +279,7 @@ fn on_cpu(
     };
     let bias_guard = bias.as_ref().map(Guard::strided);
     let isa = Isa::current();
-    let plan = plan_attention(dims.shape(), Target::Cpu { isa, threads: threads() });
+    let plan = plan_attention(dims.shape(), Target::Cpu { threads: threads() });
     note("attention", plan.kernel.name(), Some(isa));
     let visible = match (&spec.mask, &bias, &bias_guard) {
         (Mask::Bias(_), Some(bias), Some(guard)) => {

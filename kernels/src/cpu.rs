@@ -9,6 +9,7 @@ pub(crate) mod micro;
 
 pub(crate) mod norm;
 pub(crate) mod norm_backward;
+pub(crate) mod operand;
 pub(crate) mod patches;
 pub(crate) mod pointwise;
 pub(crate) mod pointwise_backward;
@@ -191,12 +192,33 @@ pub fn with_poisoned_outputs<T>(f: impl FnOnce() -> T) -> T {
     out
 }
 
+/// From here on the system is asked for large pages: touching fresh memory page by page then takes as
+/// long as a quick kernel itself.
+const LARGE: usize = 4 << 20;
+
+/// Asks Linux to back `bytes` of fresh memory with large pages; elsewhere, and for less, nothing happens.
+fn ask_for_large_pages(at: *mut u8, bytes: usize) {
+    #[cfg(target_os = "linux")]
+    if bytes >= LARGE {
+        const PAGE: usize = 4096;
+        let skip = at.align_offset(PAGE);
+        let whole = (bytes - skip) / PAGE * PAGE;
+        // SAFETY: the range lies inside memory we own, and the advice changes no value in it.
+        let _ = unsafe {
+            rustix::mm::madvise(at.wrapping_add(skip).cast(), whole, rustix::mm::Advice::LinuxHugepage)
+        };
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (at, bytes);
+}
+
 /// Room for `len` values that `fill` must write, every one of them, through the pointer.
 ///
 /// # Safety
 /// `fill` writes all `len` values before it returns.
 pub(crate) unsafe fn output(len: usize, fill: impl FnOnce(Shared)) -> Vec<f32> {
     let mut out: Vec<f32> = Vec::with_capacity(len);
+    ask_for_large_pages(out.as_mut_ptr().cast(), 4 * len);
     if POISON.get() {
         out.resize(len, f32::NAN);
     }

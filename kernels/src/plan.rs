@@ -6,8 +6,6 @@ pub(crate) mod cuda_backward;
 pub(crate) mod io;
 pub(crate) mod stream;
 
-use crate::cpu::Isa;
-
 /// The extents of one attention call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AttentionShape {
@@ -24,8 +22,8 @@ pub struct AttentionShape {
 /// What the call runs on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
-    /// Processor threads with an instruction set, computing in f32.
-    Cpu { isa: Isa, threads: usize },
+    /// Processor threads, computing in f32.
+    Cpu { threads: usize },
     /// Anything else: written out in tensor operations.
     Generic,
 }
@@ -63,7 +61,7 @@ pub struct AttentionPlan {
 /// Picks the kernel and its tiles.
 pub fn plan_attention(shape: AttentionShape, target: Target) -> AttentionPlan {
     let AttentionShape { problems, queries, keys, dim } = shape;
-    let Target::Cpu { isa, threads } = target else {
+    let Target::Cpu { threads } = target else {
         return AttentionPlan {
             kernel: AttentionKernel::Composed,
             query_tile: queries,
@@ -71,14 +69,13 @@ pub fn plan_attention(shape: AttentionShape, target: Target) -> AttentionPlan {
             tiles_per_task: 1,
         };
     };
-    // Two vectors of queries fill the register tile; four such groups share a pass over the keys.
-    let group = if isa == Isa::Avx512 { 32 } else { 16 };
     let (kernel, key_tile) = match keys {
         0..=64 => (AttentionKernel::Short, keys.max(1)),
         65..=256 => (AttentionKernel::Cross, keys),
         _ => (AttentionKernel::Flash, 128),
     };
-    let query_tile = queries.clamp(1, 4 * group);
+    // So many queries share a pass over the keys, which are copied once for all of them.
+    let query_tile = queries.clamp(1, 128);
     let tiles = problems * queries.div_ceil(query_tile);
     let work = 4 * query_tile * keys.max(1) * dim.max(1);
     let tiles_per_task = ((1 << 21) / work).clamp(1, (tiles / (8 * threads.max(1))).max(1));
@@ -89,7 +86,7 @@ pub fn plan_attention(shape: AttentionShape, target: Target) -> AttentionPlan {
 mod tests {
     use super::*;
 
-    const CPU: Target = Target::Cpu { isa: Isa::Avx512, threads: 2 };
+    const CPU: Target = Target::Cpu { threads: 2 };
 
     fn plan(problems: usize, queries: usize, keys: usize, dim: usize) -> AttentionPlan {
         plan_attention(AttentionShape { problems, queries, keys, dim }, CPU)

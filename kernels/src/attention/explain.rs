@@ -4,7 +4,7 @@ use candle_core::Tensor;
 
 use super::{AttentionSpec, Mask, check};
 use crate::cpu::view::ours;
-use crate::cpu::{Isa, cache_bytes, threads};
+use crate::cpu::{cache_bytes, threads};
 use crate::error::Result;
 use crate::plan::io::{AttentionIo, IoCall, attention_io};
 use crate::plan::{AttentionKernel, AttentionPlan, Target, plan_attention};
@@ -36,8 +36,7 @@ pub fn explain_attention(q: &Tensor, k: &Tensor, v: &Tensor, spec: &AttentionSpe
     let Decision { kernel, code, query_tile, concurrent, fast_bytes } = match decision(q, k, v, spec)? {
         Some(on_card) => on_card,
         None => {
-            let isa = Isa::current();
-            let target = if ours(q) { Target::Cpu { isa, threads: threads() } } else { Target::Generic };
+            let target = if ours(q) { Target::Cpu { threads: threads() } } else { Target::Generic };
             let AttentionPlan { kernel, query_tile, .. } = plan_attention(dims.shape(), target);
             // A core's cache serves the one tile it works on.
             Decision { kernel, code: None, query_tile, concurrent: 1, fast_bytes: cache_bytes() }

@@ -169,7 +169,7 @@ fn on_cpu(
         dim: dims.dim,
         scale: spec.scale as f32,
         visible,
-        plan: plan_attention(shape, Target::Cpu { isa, threads: threads() }),
+        plan: plan_attention(shape, Target::Cpu { threads: threads() }),
         out: dq,
         lse: None,
     };

@@ -5,28 +5,14 @@
 
 use std::cell::RefCell;
 
-use super::gemm::{copy_values, load_up_to, store_up_to};
-use super::math::exp2;
+use super::gemm::{load_up_to, store_up_to};
+use super::math::exp2_weight;
 use super::micro::{cut, tile, with_rows};
+use super::operand::{LINE, Operand, Rows, panels, rows};
 use super::simd::Simd;
 use super::{Isa, Kernel, Shared, for_each, short};
 use crate::attention::{AttentionSpec, BlockList, Mask};
 use crate::plan::{AttentionKernel, AttentionPlan};
-
-/// One operand: memory and the distances between batches, inner batches, heads and tokens.
-#[derive(Clone, Copy)]
-pub(crate) struct Operand<'a> {
-    pub(crate) data: &'a [f32],
-    pub(crate) strides: [usize; 4],
-}
-
-impl Operand<'_> {
-    #[inline(always)]
-    pub(crate) fn at(&self, index: [usize; 4]) -> *const f32 {
-        let offset: usize = (0..4).map(|i| index[i] * self.strides[i]).sum();
-        self.data.as_ptr().wrapping_add(offset)
-    }
-}
 
 /// Which keys count.
 #[derive(Clone, Copy)]
@@ -129,11 +115,11 @@ impl Kernel for Task<'_> {
         let each = lanes * (p.dim + padded + 2);
         let tile_keys = p.plan.key_tile;
         let mut scratch = SCRATCH.with(RefCell::take);
-        let wanted = groups * each + tile_keys * lanes + tile_keys * padded + lanes;
+        let wanted = groups * each + tile_keys * (lanes + 2 * padded) + lanes + LINE;
         if scratch.len() < wanted {
             scratch.resize(wanted, 0.0);
         }
-        let base = scratch.as_mut_ptr();
+        let base = scratch.as_mut_ptr().wrapping_add(scratch.as_ptr().align_offset(4 * LINE));
         let group = |g: usize| {
             let queries = base.wrapping_add(g * each);
             let sums = queries.wrapping_add(lanes * p.dim);
@@ -141,7 +127,8 @@ impl Kernel for Task<'_> {
             Group { queries, sums, max, total: max.wrapping_add(lanes) }
         };
         let scores = base.wrapping_add(groups * each);
-        let values = scores.wrapping_add(tile_keys * lanes);
+        let keys = scores.wrapping_add(tile_keys * lanes);
+        let values = keys.wrapping_add(tile_keys * padded);
         let factors = values.wrapping_add(tile_keys * padded);
         for unit in self.units.0..self.units.1 {
             let (index, chunk) = (unit / self.chunks, unit % self.chunks);
@@ -173,22 +160,16 @@ impl Kernel for Task<'_> {
                             continue;
                         }
                     }
-                    let mut v = (p.v.at([at[0], at[1], at[2], j0]), p.v.strides[3]);
-                    if padded != p.dim {
-                        for j in 0..j1 - j0 {
-                            let row = values.wrapping_add(j * padded);
-                            copy_values::<S>(v.0.wrapping_add(j * v.1), row, p.dim);
-                            S::splat(0.0).store_partial(row.wrapping_add(p.dim), padded - p.dim);
-                        }
-                        v = (values.cast_const(), padded);
-                    }
+                    let tile = [at[0], at[1], at[2], j0];
+                    let k = rows::<S>(&p.k, tile, (j1 - j0, p.dim), keys, padded);
+                    panels::<S>(&p.v, tile, (j1 - j0, p.dim), values);
                     for g in 0..used {
                         let (first, count) = (q0 + g * lanes, (q1 - q0 - g * lanes).min(lanes));
                         let range = Range { at, first, count, j0, j1 };
                         if count > S::LANES {
-                            step::<S, 2>(p, range, group(g), scores, v, factors, padded);
+                            step::<S, 2>(p, range, group(g), scores, (k, values), factors, padded);
                         } else {
-                            step::<S, 1>(p, range, group(g), scores, v, factors, padded);
+                            step::<S, 1>(p, range, group(g), scores, (k, values), factors, padded);
                         }
                     }
                     j0 = j1;
@@ -248,24 +229,22 @@ unsafe fn step<S: Simd, const V: usize>(
     range: Range,
     group: Group,
     scores: *mut f32,
-    v: (*const f32, usize),
+    (k, v): (Rows, *const f32),
     factors: *mut f32,
     padded: usize,
 ) {
     let lanes = 2 * S::LANES;
     let keys = range.j1 - range.j0;
-    let [b0, b1, head] = range.at;
-    // SAFETY: keys j0..j1 exist; scores hold a tile; sums hold `lanes` padded rows; v has rows of
+    // SAFETY: keys j0..j1 exist; scores hold a tile; sums hold `lanes` padded rows; v has panels of
     // whole vectors up to `padded`.
     unsafe {
-        let k = p.k.at([b0, b1, head, range.j0]);
         let parts = keys.div_ceil(S::ROWS);
         for part in 0..parts {
             let first = cut(keys, parts, part);
             let count = cut(keys, parts, part + 1) - first;
-            let (a, to) = (k.wrapping_add(first * p.k.strides[3]), scores.wrapping_add(first * lanes));
+            let (a, to) = (k.0.wrapping_add(first * k.1), scores.wrapping_add(first * lanes));
             with_rows!(S, count, N => {
-                let acc = tile::<S, N, V>(p.dim, a, p.k.strides[3], 1, group.queries, lanes);
+                let acc = tile::<S, N, V>(p.dim, a, k.1, 1, group.queries, lanes);
                 for i in 0..N {
                     for j in 0..V {
                         acc[i][j].store(to.wrapping_add(i * lanes + j * S::LANES));
@@ -288,21 +267,21 @@ unsafe fn step<S: Simd, const V: usize>(
             }
         }
         let parts = range.count.div_ceil(S::ROWS);
-        for part in 0..parts {
-            let first = cut(range.count, parts, part);
-            let count = cut(range.count, parts, part + 1) - first;
-            let (a, to) = (scores.wrapping_add(first).cast_const(), group.sums.wrapping_add(first * padded));
-            let mut c = 0;
-            while c < padded {
-                let (b, to) = (v.0.wrapping_add(c), to.wrapping_add(c));
-                let wide = padded - c > S::LANES;
+        let mut c = 0;
+        while c < padded {
+            let (panel, wide) = (v.wrapping_add(c * keys), padded - c > S::LANES);
+            for part in 0..parts {
+                let first = cut(range.count, parts, part);
+                let count = cut(range.count, parts, part + 1) - first;
+                let a = scores.wrapping_add(first).cast_const();
+                let to = group.sums.wrapping_add(first * padded + c);
                 with_rows!(S, count, N => if wide {
-                    add_rows(tile::<S, N, 2>(keys, a, 1, lanes, b, v.1), to, padded);
+                    add_rows(tile::<S, N, 2>(keys, a, 1, lanes, panel, 2 * S::LANES), to, padded);
                 } else {
-                    add_rows(tile::<S, N, 1>(keys, a, 1, lanes, b, v.1), to, padded);
+                    add_rows(tile::<S, N, 1>(keys, a, 1, lanes, panel, S::LANES), to, padded);
                 });
-                c += if wide { 2 * S::LANES } else { S::LANES };
             }
+            c += if wide { 2 * S::LANES } else { S::LANES };
         }
     }
 }
@@ -384,11 +363,11 @@ unsafe fn soften<S: Simd>(
         max = other.max(max);
         // Where every key so far is hidden the maximum is -inf, and -inf - -inf would be NaN.
         let safe = max.max(S::splat(-1e38));
-        let factor = exp2(old.sub(safe));
+        let factor = exp2_weight(old.sub(safe));
         let mut total = S::load(group.total.wrapping_add(lane)).mul(factor);
         for j in 0..keys {
             let at = scores.wrapping_add(j * lanes);
-            let weight = exp2(S::load(at).sub(safe));
+            let weight = exp2_weight(S::load(at).sub(safe));
             weight.store(at);
             total = total.add(weight);
         }

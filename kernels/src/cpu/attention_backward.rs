@@ -7,10 +7,11 @@
 
 use std::cell::RefCell;
 
-use super::attention::{Operand, Problem, Range, Visible, add_rows, hide};
-use super::gemm::{copy_values, load_up_to, store_up_to};
+use super::attention::{Problem, Range, Visible, add_rows, hide};
+use super::gemm::{load_up_to, store_up_to};
 use super::math::exp2;
 use super::micro::{cut, tile, with_rows};
+use super::operand::{Operand, Rows, rows};
 use super::short::columns;
 use super::simd::Simd;
 use super::{Isa, Kernel, Shared, for_each};
@@ -117,9 +118,9 @@ struct Room {
     padded: usize,
     /// Scaled queries and gradients of the result, `[dim][QUERY_TILE]`.
     columns: [*mut f32; 2],
-    /// The same as rows where they do not fill vectors, `[QUERY_TILE][padded]`.
+    /// The same as rows where they are copied, `[QUERY_TILE][padded]`.
     rows: [*mut f32; 2],
-    /// Keys as rows where they do not fill vectors, `[KEY_TILE][padded]`.
+    /// Keys as rows where they are copied, `[KEY_TILE][padded]`.
     keys: *mut f32,
     /// Log-sums in powers of two and `grad · result`, `[QUERY_TILE]`.
     lse: *mut f32,
@@ -163,9 +164,6 @@ impl Room {
         Self { padded, columns: [a, b], rows: [c, d], keys, lse, delta, weights, slopes, dq, dk, dv }
     }
 }
-
-/// Rows of whole vectors: where they start and how far they are apart.
-type Rows = (*const f32, usize);
 
 impl Kernel for Task<'_> {
     type Out = ();
@@ -251,13 +249,15 @@ unsafe fn against_keys<S: Simd>(
     unsafe {
         let factor = p.scale * std::f32::consts::LOG2_E;
         let lanes = count.div_ceil(S::LANES) * S::LANES;
-        for i in (0..lanes).step_by(S::LANES) {
-            let range = (first + i, (count - i).min(S::LANES));
-            columns::<S>(&p.q, at, range, (p.dim, factor), room.columns[0].wrapping_add(i), QUERY_TILE);
-            columns::<S>(&b.grad, at, range, (p.dim, 1.0), room.columns[1].wrapping_add(i), QUERY_TILE);
-        }
         let q = rows::<S>(&p.q, [b0, b1, head, first], (count, p.dim), room.rows[0], padded);
         let grad = rows::<S>(&b.grad, [b0, b1, head, first], (count, p.dim), room.rows[1], padded);
+        for i in (0..lanes).step_by(S::LANES) {
+            let here = (count - i).min(S::LANES);
+            for (x, factor, to) in [(q, factor, room.columns[0]), (grad, 1.0, room.columns[1])] {
+                let from = (x.0.wrapping_add(i * x.1), x.1);
+                columns::<S>(from, here, (p.dim, factor), to.wrapping_add(i), QUERY_TILE);
+            }
+        }
         for i in 0..lanes {
             let lse = if i < count { b.lse[problem * p.queries + first + i] } else { 0.0 };
             // A query that sees no key has no weights at all: 2^(s - huge) is zero.
@@ -313,30 +313,6 @@ unsafe fn against_keys<S: Simd>(
         };
         put_rows::<S>(room.dq, padded, out.at(to), next, (count, p.dim), p.scale);
     }
-}
-
-/// `count` rows in whole vectors: where they lie, or copied where they end inside a vector.
-#[inline(always)]
-unsafe fn rows<S: Simd>(
-    from: &Operand<'_>,
-    at: [usize; 4],
-    (count, dim): (usize, usize),
-    to: *mut f32,
-    padded: usize,
-) -> Rows {
-    let (start, next) = (from.at(at), from.strides[3]);
-    if padded == dim {
-        return (start, next);
-    }
-    // SAFETY: the rows exist; `to` holds `count` padded ones.
-    unsafe {
-        for i in 0..count {
-            let row = to.wrapping_add(i * padded);
-            copy_values::<S>(start.wrapping_add(i * next), row, dim);
-            S::splat(0.0).store_partial(row.wrapping_add(dim), padded - dim);
-        }
-    }
-    (to, padded)
 }
 
 /// Weights of a tile and the gradients of its scores. `whole`: the tile has every key, so that

@@ -22,6 +22,22 @@ pub(crate) unsafe fn exp2<S: Simd>(x: S) -> S {
     }
 }
 
+/// `2^x` for `x` up to 125, zero below -125; relative error below 2e-7, NaN stays. A weight that far below the
+/// largest one is lost in any sum with it.
+///
+/// # Safety
+/// The processor has `S`.
+#[inline(always)]
+pub(crate) unsafe fn exp2_weight<S: Simd>(x: S) -> S {
+    // SAFETY: register arithmetic only.
+    unsafe {
+        // The bound comes first so that a NaN in x survives (see `Simd::max`).
+        let bounded = S::splat(-125.0).max(x);
+        let n = bounded.round();
+        exp2_fraction(bounded.sub(n)).scale2_above(n, x)
+    }
+}
+
 #[inline(always)]
 unsafe fn exp2_fraction<S: Simd>(f: S) -> S {
     const C: [f32; 7] =
@@ -164,5 +180,66 @@ unsafe fn sigmoid_slope<S: Simd>(x: S, k: f32) -> S {
         let sigmoid = one.div(one.add(power));
         let rest = power.mul(sigmoid);
         sigmoid.mul(x.mul_add(rest, one))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::{Isa, Kernel};
+
+    /// Powers of two of 16 values, as any number and as a weight.
+    struct Powers([f32; 16]);
+
+    impl Kernel for Powers {
+        type Out = [[f32; 16]; 2];
+
+        #[inline(always)]
+        unsafe fn run<S: Simd>(self) -> Self::Out {
+            let mut out = [[0.0; 16]; 2];
+            for i in (0..16).step_by(S::LANES) {
+                // SAFETY: LANES divides 16.
+                unsafe {
+                    let x = S::load(self.0.as_ptr().wrapping_add(i));
+                    exp2(x).store(out[0].as_mut_ptr().wrapping_add(i));
+                    exp2_weight(x).store(out[1].as_mut_ptr().wrapping_add(i));
+                }
+            }
+            out
+        }
+    }
+
+    fn powers(isa: Isa, x: [f32; 16]) -> [[f32; 16]; 2] {
+        // SAFETY: `available` names what the processor has.
+        unsafe { isa.run(Powers(x)) }
+    }
+
+    #[test]
+    fn powers_of_two_are_right_to_the_last_digits() {
+        for isa in Isa::available() {
+            for step in 0..2_000 {
+                let x: [f32; 16] = std::array::from_fn(|i| (step * 16 + i) as f32 * (-125.0 / 32_000.0));
+                let [any, weight] = powers(isa, x);
+                for (i, x) in x.into_iter().enumerate() {
+                    let want = f64::from(x).exp2();
+                    for got in [any[i], weight[i]] {
+                        let error = (f64::from(got) / want - 1.0).abs();
+                        assert!(error < 2.5e-7, "{isa:?}: 2^{x} is {want}, not {got}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn weights_vanish_far_below_and_keep_nan() {
+        let mut x = [0.0; 16];
+        x[..5].copy_from_slice(&[f32::NEG_INFINITY, f32::NAN, -125.1, -1e30, -f32::NAN]);
+        for isa in Isa::available() {
+            let [any, weight] = powers(isa, x);
+            assert_eq!([weight[0], weight[2], weight[3], weight[5]], [0.0, 0.0, 0.0, 1.0], "{isa:?}");
+            assert!(weight[1].is_nan() && weight[4].is_nan() && any[1].is_nan(), "{isa:?}");
+            assert_eq!(any[0], 0.0);
+        }
     }
 }

@@ -1,15 +1,16 @@
 //! Attention over very many short sequences: a video's time axes.
 //!
-//! All scores of a group of queries stay in the first-level cache and are finished in one pass. The
-//! rows of one sequence lie a frame apart, too far for the processor's own prefetcher, so the rows
-//! of later sequences are asked for ahead.
+//! The rows of one sequence lie a frame apart, often a multiple of a page, where they displace each other
+//! from every cache. So the heads of a sequence are copied together to scratch memory, each row of
+//! memory once and in order, worked on there, and copied back; the next sequence is asked for meanwhile.
 
 use std::cell::RefCell;
 
-use super::attention::{Operand, Problem, Visible};
-use super::gemm::{load_up_to, store_up_to};
-use super::math::exp2;
+use super::attention::{Problem, Visible};
+use super::gemm::{copy_values, load_up_to};
+use super::math::exp2_weight;
 use super::micro::{cut, tile, with_rows};
+use super::operand::LINE;
 use super::simd::{MAX_LANES, Simd};
 use super::{Isa, Kernel, for_each};
 
@@ -48,15 +49,30 @@ fn place(p: &Problem<'_>, unit: usize) -> [usize; 3] {
     [sequence / p.outer[1], sequence % p.outer[1], unit % p.outer[2]]
 }
 
+/// Bytes of the scratch memory for heads; a part of the second-level cache.
+const ROOM: usize = 128 << 10;
+
 /// Pieces of the scratch memory.
 #[derive(Clone, Copy)]
 struct Room {
     /// Scaled queries of a group, `[dim][lanes]`.
-    queries: *mut f32,
+    columns: *mut f32,
     /// Scores, then weights, `[keys][lanes]`.
     scores: *mut f32,
-    /// The last columns of the values where they do not fill a vector, `[keys][lanes]`.
-    tail: *mut f32,
+    /// Heads from here on, each its queries (later its result), keys and values, `[rows][padded]`.
+    heads: *mut f32,
+    /// `dim` in whole vectors.
+    padded: usize,
+}
+
+impl Room {
+    /// The three operands of a head.
+    #[inline(always)]
+    fn head(&self, p: &Problem<'_>, head: usize) -> [*mut f32; 3] {
+        let q = self.heads.wrapping_add(head * (p.queries + 2 * p.keys) * self.padded);
+        let k = q.wrapping_add(p.queries * self.padded);
+        [q, k, k.wrapping_add(p.keys * self.padded)]
+    }
 }
 
 impl Kernel for Task<'_> {
@@ -65,32 +81,39 @@ impl Kernel for Task<'_> {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         let p = self.problem;
+        let padded = p.dim.div_ceil(S::LANES) * S::LANES;
+        let head = (p.queries + 2 * p.keys) * padded;
+        let most = (ROOM / (4 * head.max(1))).clamp(1, p.outer[2]);
         let mut scratch = SCRATCH.with(RefCell::take);
-        let wanted = (p.dim + 2 * p.keys) * S::LANES;
+        let wanted = (p.dim + p.keys) * S::LANES + most * head + LINE;
         if scratch.len() < wanted {
             scratch.resize(wanted, 0.0);
         }
-        let queries = scratch.as_mut_ptr();
-        let scores = queries.wrapping_add(p.dim * S::LANES);
-        let room = Room { queries, scores, tail: scores.wrapping_add(p.keys * S::LANES) };
-        for unit in self.units.0..self.units.1 {
+        // Vectors that begin with a cache line do not reach into a second one.
+        let columns = scratch.as_mut_ptr().wrapping_add(scratch.as_ptr().align_offset(4 * LINE));
+        let scores = columns.wrapping_add(p.dim * S::LANES);
+        let room = Room { columns, scores, heads: scores.wrapping_add(p.keys * S::LANES), padded };
+        let mut unit = self.units.0;
+        while unit < self.units.1 {
+            let count = (p.outer[2] - unit % p.outer[2]).min(most).min(self.units.1 - unit);
             // SAFETY: units are below the number of problems, the pieces of scratch as long as named.
             unsafe {
-                if unit + AHEAD < self.units.1 {
-                    fetch::<S>(p, place(p, unit + AHEAD));
+                gather::<S>(p, place(p, unit), count, room);
+                for head in 0..count {
+                    if unit + count + head < self.units.1 {
+                        fetch::<S>(p, place(p, unit + count + head));
+                    }
+                    one::<S>(p, unit + head, room, room.head(p, head));
                 }
-                one::<S>(p, unit, room);
+                spread::<S>(p, place(p, unit), count, room);
             }
+            unit += count;
         }
         SCRATCH.with(|cell| cell.replace(scratch));
     }
 }
 
-/// Sequences between asking for rows and reading them.
-const AHEAD: usize = 2;
-/// Values in a cache line.
-const LINE: usize = 16;
-
+/// Asks for the rows of a head.
 #[inline(always)]
 unsafe fn fetch<S: Simd>(p: &Problem<'_>, at: [usize; 3]) {
     for (operand, rows) in [(&p.q, p.queries), (&p.k, p.keys), (&p.v, p.keys)] {
@@ -104,36 +127,67 @@ unsafe fn fetch<S: Simd>(p: &Problem<'_>, at: [usize; 3]) {
     }
 }
 
+/// Copies `count` heads to the scratch memory, zeros after their last columns.
 #[inline(always)]
-unsafe fn one<S: Simd>(p: &Problem<'_>, unit: usize, room: Room) {
-    let at = place(p, unit);
+unsafe fn gather<S: Simd>(p: &Problem<'_>, at: [usize; 3], count: usize, room: Room) {
     let whole = p.dim / S::LANES * S::LANES;
+    for (part, (operand, rows)) in [(&p.q, p.queries), (&p.k, p.keys), (&p.v, p.keys)].into_iter().enumerate()
+    {
+        for row in 0..rows {
+            for head in 0..count {
+                let from = operand.at([at[0], at[1], at[2] + head, row]);
+                let to = room.head(p, head)[part].wrapping_add(row * room.padded);
+                // SAFETY: the operands hold those rows of `dim` values, the scratch rows whole vectors.
+                unsafe {
+                    for c in (0..whole).step_by(S::LANES) {
+                        S::load(from.wrapping_add(c)).store(to.wrapping_add(c));
+                    }
+                    if whole < p.dim {
+                        let last = S::load_partial(from.wrapping_add(whole), p.dim - whole);
+                        last.store(to.wrapping_add(whole));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Copies the results of `count` heads from where their queries were.
+#[inline(always)]
+unsafe fn spread<S: Simd>(p: &Problem<'_>, at: [usize; 3], count: usize, room: Room) {
+    for row in 0..p.queries {
+        let to = (((at[0] * p.queries + row) * p.outer[1] + at[1]) * p.outer[2] + at[2]) * p.dim;
+        for head in 0..count {
+            let from = room.head(p, head)[0].wrapping_add(row * room.padded);
+            // SAFETY: the output has those rows.
+            unsafe { copy_values::<S>(from, p.out.at(to + head * p.dim), p.dim) };
+        }
+    }
+}
+
+/// One head, its result over its queries.
+#[inline(always)]
+unsafe fn one<S: Simd>(p: &Problem<'_>, unit: usize, room: Room, [q, k, v]: [*mut f32; 3]) {
+    let padded = room.padded;
     let keys = match p.visible {
         Visible::Lengths(lengths) => lengths[unit / p.outer[2]],
         _ => p.keys,
     };
-    let (k, v) = (p.k.at([at[0], at[1], at[2], 0]), p.v.at([at[0], at[1], at[2], 0]));
-    // SAFETY: the operands hold `keys` rows of `dim` values; scratch rows are whole vectors.
+    // SAFETY: `q`, `k` and `v` are rows of whole vectors, the other pieces as long as named.
     unsafe {
-        if whole < p.dim {
-            for j in 0..keys {
-                let x = S::load_partial(v.wrapping_add(j * p.v.strides[3] + whole), p.dim - whole);
-                x.store(room.tail.wrapping_add(j * S::LANES));
-            }
-        }
         let mut first = 0;
         while first < p.queries {
             let count = (p.queries - first).min(S::LANES);
             let factor = p.scale * std::f32::consts::LOG2_E;
-            columns::<S>(&p.q, at, (first, count), (p.dim, factor), room.queries, S::LANES);
+            let group = q.wrapping_add(first * padded);
+            columns::<S>((group, padded), count, (p.dim, factor), room.columns, S::LANES);
             let parts = keys.div_ceil(S::ROWS);
             for part in 0..parts {
                 let row = cut(keys, parts, part);
                 let rows = cut(keys, parts, part + 1) - row;
-                let (a, to) =
-                    (k.wrapping_add(row * p.k.strides[3]), room.scores.wrapping_add(row * S::LANES));
+                let (a, to) = (k.wrapping_add(row * padded), room.scores.wrapping_add(row * S::LANES));
                 with_rows!(S, rows, N => {
-                    let acc = tile::<S, N, 1>(p.dim, a, p.k.strides[3], 1, room.queries, S::LANES);
+                    let acc = tile::<S, N, 1>(p.dim, a, padded, 1, room.columns, S::LANES);
                     for i in 0..N {
                         acc[i][0].store(to.wrapping_add(i * S::LANES));
                     }
@@ -167,33 +221,25 @@ unsafe fn one<S: Simd>(p: &Problem<'_>, unit: usize, room: Room) {
                 let row = cut(count, parts, part);
                 let rows = cut(count, parts, part + 1) - row;
                 let a = room.scores.wrapping_add(row).cast_const();
-                let query = first + row;
-                let to = (((at[0] * p.queries + query) * p.outer[1] + at[1]) * p.outer[2] + at[2]) * p.dim;
-                let (to, next) = (p.out.at(to), p.outer[1] * p.outer[2] * p.dim);
+                let to = group.wrapping_add(row * padded);
                 let mut c = 0;
-                while c + 2 * S::LANES <= whole {
+                while c + 2 * S::LANES <= padded {
                     with_rows!(S, rows, N => {
-                        let acc = tile::<S, N, 2>(keys, a, 1, S::LANES, v.wrapping_add(c), p.v.strides[3]);
+                        let acc = tile::<S, N, 2>(keys, a, 1, S::LANES, v.wrapping_add(c), padded);
                         for i in 0..N {
-                            acc[i][0].store(to.wrapping_add(i * next + c));
-                            acc[i][1].store(to.wrapping_add(i * next + c + S::LANES));
+                            acc[i][0].store(to.wrapping_add(i * padded + c));
+                            acc[i][1].store(to.wrapping_add(i * padded + c + S::LANES));
                         }
                     });
                     c += 2 * S::LANES;
                 }
-                while c < p.dim {
-                    let b = if c < whole {
-                        (v.wrapping_add(c), p.v.strides[3])
-                    } else {
-                        (room.tail.cast_const(), S::LANES)
-                    };
+                if c < padded {
                     with_rows!(S, rows, N => {
-                        let acc = tile::<S, N, 1>(keys, a, 1, S::LANES, b.0, b.1);
+                        let acc = tile::<S, N, 1>(keys, a, 1, S::LANES, v.wrapping_add(c), padded);
                         for i in 0..N {
-                            store_up_to(acc[i][0], to.wrapping_add(i * next + c), p.dim - c);
+                            acc[i][0].store(to.wrapping_add(i * padded + c));
                         }
                     });
-                    c += S::LANES;
                 }
             }
             first += S::LANES;
@@ -201,13 +247,12 @@ unsafe fn one<S: Simd>(p: &Problem<'_>, unit: usize, room: Room) {
     }
 }
 
-/// `count` scaled rows of a head from `first` on as columns, one a lane, `next` values from one to the next
-/// of the `dim` vectors; lanes without a row are zero.
+/// `count` scaled rows of `dim` values, `row` values from one to the next, as columns, one a lane, `next` values
+/// from one to the next of the `dim` vectors; lanes without a row are zero.
 #[inline(always)]
 pub(super) unsafe fn columns<S: Simd>(
-    from: &Operand<'_>,
-    at: [usize; 3],
-    (first, count): (usize, usize),
+    (from, row): (*const f32, usize),
+    count: usize,
     (dim, factor): (usize, f32),
     to: *mut f32,
     next: usize,
@@ -218,8 +263,7 @@ pub(super) unsafe fn columns<S: Simd>(
         for c in (0..dim).step_by(S::LANES) {
             let mut rows = [S::splat(0.0); MAX_LANES];
             for i in 0..count {
-                let from = from.at([at[0], at[1], at[2], first + i]);
-                rows[i] = load_up_to::<S>(from.wrapping_add(c), dim - c);
+                rows[i] = load_up_to::<S>(from.wrapping_add(i * row + c), dim - c);
             }
             S::transpose(&mut rows);
             for i in 0..S::LANES.min(dim - c) {
@@ -243,7 +287,7 @@ unsafe fn soften<S: Simd>(keys: usize, scores: *mut f32) -> (S, S) {
         let mut total = S::splat(0.0);
         for j in 0..keys {
             let at = scores.wrapping_add(j * S::LANES);
-            let weight = exp2(S::load(at).sub(safe));
+            let weight = exp2_weight(S::load(at).sub(safe));
             weight.store(at);
             total = total.add(weight);
         }

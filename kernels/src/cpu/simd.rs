@@ -49,6 +49,8 @@ pub(crate) trait Simd: Copy + 'static {
     /// `self * 2^n` for integral `n` in -300..=300, with overflow to infinity and underflow
     /// through the subnormals to zero.
     unsafe fn scale2(self, n: Self) -> Self;
+    /// `self * 2^n` for `self` between 1/2 and 2 and integral `n` in -125..=125, zero where `x < -125`; NaN stays.
+    unsafe fn scale2_above(self, n: Self, x: Self) -> Self;
     unsafe fn abs(self) -> Self;
     /// `yes` where `self` is negative (sign bit), else `no`.
     unsafe fn select_negative(self, yes: Self, no: Self) -> Self;

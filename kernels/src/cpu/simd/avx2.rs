@@ -103,6 +103,15 @@ impl Simd for Avx2 {
         }
     }
     #[inline(always)]
+    unsafe fn scale2_above(self, n: Self, x: Self) -> Self {
+        unsafe {
+            let exponent = _mm256_slli_epi32::<23>(_mm256_cvtps_epi32(n.0));
+            let scaled = _mm256_add_epi32(_mm256_castps_si256(self.0), exponent);
+            let keep = _mm256_cmp_ps::<_CMP_NLT_UQ>(x.0, _mm256_set1_ps(-125.0));
+            Self(_mm256_and_ps(keep, _mm256_castsi256_ps(scaled)))
+        }
+    }
+    #[inline(always)]
     unsafe fn abs(self) -> Self {
         Self(unsafe { _mm256_andnot_ps(_mm256_set1_ps(-0.0), self.0) })
     }

@@ -88,6 +88,13 @@ impl Simd for Avx512 {
         Self(unsafe { _mm512_scalef_ps(self.0, n.0) })
     }
     #[inline(always)]
+    unsafe fn scale2_above(self, n: Self, x: Self) -> Self {
+        unsafe {
+            let keep = _mm512_cmp_ps_mask::<_CMP_NLT_UQ>(x.0, _mm512_set1_ps(-125.0));
+            Self(_mm512_maskz_scalef_ps(keep, self.0, n.0))
+        }
+    }
+    #[inline(always)]
     unsafe fn abs(self) -> Self {
         Self(unsafe { _mm512_abs_ps(self.0) })
     }

@@ -108,6 +108,11 @@ impl Simd for Portable {
         })
     }
     #[inline(always)]
+    unsafe fn scale2_above(self, n: Self, x: Self) -> Self {
+        let scaled = self.zip(n, |y, n| f32::from_bits(((n as i32 + 127) << 23) as u32) * y);
+        scaled.zip(x, |y, x| if x < -125.0 { 0.0 } else { y })
+    }
+    #[inline(always)]
     unsafe fn abs(self) -> Self {
         self.map(f32::abs)
     }
