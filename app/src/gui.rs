@@ -5,7 +5,9 @@
 
 mod actions;
 mod app;
+mod arranging;
 mod command;
+mod comparing;
 mod files;
 mod icons;
 mod jobs;
@@ -18,6 +20,7 @@ mod panels;
 mod samples;
 mod sequence;
 mod sounding;
+mod source;
 mod state;
 mod tasks;
 #[cfg(test)]
