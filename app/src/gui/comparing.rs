@@ -35,8 +35,8 @@ impl State {
         let all = self.takes();
         let at = all.iter().position(|take| take.key == shown.key)?;
         let (newer, older) = all.split_at(at);
-        let others = older.iter().skip(1).chain(newer.iter().rev());
-        others.into_iter().find(|take| self.has_frames(take)).cloned()
+        let mut others = older.iter().skip(1).chain(newer.iter().rev());
+        others.find(|take| self.has_frames(take)).cloned()
     }
 
     /// Shows another take beside the one that is shown, or that one alone again.

@@ -105,7 +105,7 @@ fn play(ui: &mut Ui, state: &mut State, area: Rect, info: FilmInfo) {
         ui.scope_builder(UiBuilder::new().max_rect(spot), |ui| {
             let name = Command::AnimateFrame.name();
             if button(ui, Some(icons::CLAPPERBOARD), name, Tone::Main)
-                .on_hover_text(Command::AnimateFrame.tip(&ui.ctx().clone()))
+                .on_hover_text(Command::AnimateFrame.tip(ui.ctx()))
                 .clicked()
             {
                 state.todo.push(Command::AnimateFrame);

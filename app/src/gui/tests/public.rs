@@ -94,8 +94,11 @@ fn a_shot_is_rendered_with_a_checkpoint_chosen_by_name() {
         assert_eq!(&shot(&desk)[name], value, "{name}");
     }
 
+    // What was said lies over the button for a while.
+    desk.state_mut().toasts.clear();
+    desk.steps(2);
     desk.click("Animate");
-    desk.wait("the clip is there", |state| !state.takes().is_empty() || !state.toasts.log().is_empty());
+    desk.wait("the clip is there", |state| !state.takes().is_empty());
     let takes = desk.state().takes();
     assert_eq!(takes.len(), 1, "{:?}", desk.said());
     assert_eq!(takes[0].nodes["shot"]["model"], "pia");
@@ -104,6 +107,9 @@ fn a_shot_is_rendered_with_a_checkpoint_chosen_by_name() {
 
     // The embedded model has no use for any of it; going back to it is one edit.
     let public = desk.state().project.as_ref().unwrap().value().clone();
+    // The list of models, which names it too, goes out of the way.
+    desk.state_mut().show_pane = Some(Pane::Media);
+    desk.steps(3);
     choose(&mut desk, "Model", "Kinora mini");
     let embedded = shot(&desk);
     assert_eq!(embedded["model"], "embedded");
