@@ -318,7 +318,18 @@ pub(crate) enum DeviceChoice {
     Cuda(usize),
 }
 
-fn parse_device(text: &str) -> Result<DeviceChoice, String> {
+impl std::fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(ordinal) => write!(f, "cuda:{ordinal}"),
+        }
+    }
+}
+
+/// Reads `auto`, `cpu` or `cuda:N`.
+pub(crate) fn parse_device(text: &str) -> Result<DeviceChoice, String> {
     match text {
         "auto" => Ok(DeviceChoice::Auto),
         "cpu" => Ok(DeviceChoice::Cpu),
@@ -369,6 +380,9 @@ mod tests {
     #[test]
     fn devices_are_named() {
         assert_eq!(parse_device("cuda:2"), Ok(DeviceChoice::Cuda(2)));
+        for text in ["auto", "cpu", "cuda:0"] {
+            assert_eq!(parse_device(text).unwrap().to_string(), text);
+        }
         assert!(parse_device("cuda").is_err());
         assert!(parse_device("gpu").is_err());
     }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device, DeviceLocation, Tensor};
 use kinora_kernels::Isa;
 use kinora_pipeline::control::click::{BoxPrompt, CandidateKind, ClickCut, ClickPoint, MaskCandidate};
 use kinora_pipeline::control::mask;
@@ -26,7 +26,10 @@ const CLICK_VERSION: &str = "click-cut 1";
 
 /// Models loaded once and shared by planning and running.
 pub(crate) struct Machinery {
+    /// Where weights are.
     device: Device,
+    /// What results are computed on, as far as their keys are concerned.
+    computes_on: DeviceLocation,
     embedded: Mutex<Option<Arc<Embedded>>>,
     models: Models,
 }
@@ -34,8 +37,26 @@ pub(crate) struct Machinery {
 impl Machinery {
     /// The embedded model, and the models below `models`.
     pub(crate) fn new(device: Device, models: &Path) -> Result<Self, Failure> {
+        let computes_on = device.location();
+        Self::at(device, computes_on, models)
+    }
+
+    /// Machinery that plans what will be computed on `computes_on`, and keeps nothing there: it reads models on the
+    /// processor, and gives results the keys they will have.
+    #[cfg(feature = "gui")]
+    pub(crate) fn for_plans(computes_on: DeviceLocation, models: &Path) -> Result<Self, Failure> {
+        Self::at(Device::Cpu, computes_on, models)
+    }
+
+    fn at(device: Device, computes_on: DeviceLocation, models: &Path) -> Result<Self, Failure> {
         let store = ModelStore::new(models, HubOptions::from_env()).or_fail(Kind::Bug)?;
-        Ok(Self { models: Models::new(store, &device), embedded: Mutex::default(), device })
+        Ok(Self { models: Models::new(store, &device), embedded: Mutex::default(), device, computes_on })
+    }
+
+    /// Where its weights are.
+    #[cfg(feature = "gui")]
+    pub(crate) fn device(&self) -> &Device {
+        &self.device
     }
 
     /// The model inside Kinora, loaded on first use.
@@ -148,10 +169,9 @@ impl Engines for Machinery {
 
     fn numeric_path(&self) -> String {
         // Instruction sets round differently, threads do not.
-        if self.device.is_cpu() {
-            format!("cpu f32 {}", Isa::current().name())
-        } else {
-            format!("{:?} f32, checkpoints f16", self.device.location())
+        match self.computes_on {
+            DeviceLocation::Cpu => format!("cpu f32 {}", Isa::current().name()),
+            card => format!("{card:?} f32, checkpoints f16"),
         }
     }
 }

@@ -5,7 +5,9 @@
 
 mod actions;
 mod app;
+mod arranging;
 mod command;
+mod comparing;
 mod files;
 mod icons;
 mod jobs;
@@ -15,9 +17,11 @@ mod model;
 mod monitor;
 mod overlays;
 mod panels;
+mod renderer;
 mod samples;
 mod sequence;
 mod sounding;
+mod source;
 mod state;
 mod tasks;
 #[cfg(test)]
@@ -35,6 +39,7 @@ use app::App;
 use measure::Measure;
 use model::places::Places;
 use model::settings::Settings;
+use renderer::Renderer;
 
 fn measure_without_screen(document: Option<&Path>, seconds: f64) {
     tasks::share::make_room();
@@ -68,17 +73,17 @@ pub(crate) fn open(document: Option<&Path>, measure: Option<f64>) -> Outcome {
     let places = Places::usual();
     let (settings, _) = Settings::read(&places.settings());
     let [width, height] = settings.window;
-    let options = eframe::NativeOptions {
+    let mut options = eframe::NativeOptions {
         viewport: ViewportBuilder::default()
             .with_title("Kinora")
             .with_app_id("kinora")
             .with_inner_size(vec2(width, height))
             .with_min_inner_size(vec2(720.0, 480.0)),
-        renderer: eframe::Renderer::Glow,
         // Nothing here is a gradient, and without a graphics card noise for every pixel costs a good deal.
         dithering: false,
         ..Default::default()
     };
+    Renderer::choose()?.apply(&mut options);
     let document = document.map(Path::to_path_buf);
     let create: eframe::AppCreator<'_> = Box::new(move |cc| {
         let mut app = App::new(&cc.egui_ctx, places);
@@ -88,6 +93,8 @@ pub(crate) fn open(document: Option<&Path>, measure: Option<f64>) -> Outcome {
         }
         Ok(Box::new(app))
     });
-    eframe::run_native("Kinora", options, create)
-        .map_err(|error| Failure::message(Kind::Unavailable, format!("no window can be opened: {error}")))
+    eframe::run_native("Kinora", options, create).map_err(|error| {
+        let other = format!("{}=gl or {0}=wgpu draws another way", renderer::VARIABLE);
+        Failure::message(Kind::Unavailable, format!("no window can be opened: {error}; {other}"))
+    })
 }

@@ -57,6 +57,39 @@ pub(crate) fn device(choice: DeviceChoice) -> Result<Device, Failure> {
     }
 }
 
+/// Where what is computed on a device lies, without opening the device.
+#[cfg(feature = "gui")]
+pub(crate) fn location(choice: DeviceChoice) -> candle_core::DeviceLocation {
+    match choice {
+        DeviceChoice::Auto | DeviceChoice::Cpu => candle_core::DeviceLocation::Cpu,
+        DeviceChoice::Cuda(gpu_id) => candle_core::DeviceLocation::Cuda { gpu_id },
+    }
+}
+
+/// The names of the CUDA cards in the order of their numbers; none where this build or the machine has none.
+#[cfg(all(feature = "gui", feature = "cuda"))]
+pub(crate) fn cards() -> Vec<String> {
+    kinora_kernels::cuda_cards()
+}
+
+/// No cards: this build is for the processor only.
+#[cfg(all(feature = "gui", not(feature = "cuda")))]
+pub(crate) fn cards() -> Vec<String> {
+    Vec::new()
+}
+
+/// Gives the memory of dropped tensors back to the device, for other programs to use.
+#[cfg(feature = "gui")]
+pub(crate) fn free_memory(device: &Device) {
+    #[cfg(feature = "cuda")]
+    if let Err(error) = kinora_kernels::release_cuda_memory(device) {
+        tracing::warn!(%error, "the card keeps memory that nothing uses");
+    }
+    // The processor's memory goes back by itself.
+    #[cfg(not(feature = "cuda"))]
+    let _ = device;
+}
+
 /// Runs a plan under progress and signals.
 pub(crate) fn execute(plan: &Plan, style: Option<ProgressStyle>) -> Result<RunReport, Failure> {
     let interrupt = Interrupt::install().or_fail(Kind::Io)?;

@@ -290,6 +290,34 @@ fn keep_freed_memory(device: &CudaDevice) -> Result<()> {
     Ok(())
 }
 
+/// The names of the cards in the order of their numbers; none on a machine without a driver.
+pub fn cards() -> Vec<String> {
+    let named = || -> Result<Vec<String>> {
+        available()?;
+        cudarc_result::init().w()?;
+        let count = cudarc_result::device::get_count().w()?;
+        let name = |ordinal| {
+            let card = cudarc_result::device::get(ordinal).w()?;
+            Ok(cudarc_result::device::get_name(card).w()?)
+        };
+        (0..count).map(name).collect()
+    };
+    named().unwrap_or_default()
+}
+
+/// Waits for a card and gives the memory of tensors that were dropped back to its driver, which [`open`] tells to keep
+/// it. Other devices have nothing to give back.
+///
+/// # Errors
+/// What the driver says.
+pub fn release_memory(device: &Device) -> Result<()> {
+    let Device::Cuda(device) = device else { return Ok(()) };
+    device.cuda_stream().synchronize().w()?;
+    // SAFETY: the pool is the device's own; memory in use stays.
+    unsafe { sys::cuMemPoolTrimTo(pool(device)?, 0) }.result().w()?;
+    Ok(())
+}
+
 fn pool(device: &CudaDevice) -> Result<sys::CUmemoryPool> {
     let context = device.cuda_stream().context().clone();
     let mut pool = std::ptr::null_mut();

@@ -46,7 +46,7 @@ pub use cuda::profile::{ProfileRow, profiled};
 #[cfg(feature = "cuda")]
 pub use cuda::streamed::{HostKeys, attention_streamed};
 #[cfg(feature = "cuda")]
-pub use cuda::{open as open_cuda, peak_memory};
+pub use cuda::{cards as cuda_cards, open as open_cuda, peak_memory, release_memory as release_cuda_memory};
 pub use error::{KernelError, Result};
 pub use gated::GatedLinear;
 pub use linear::Linear;

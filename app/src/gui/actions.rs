@@ -36,9 +36,30 @@ impl State {
             }
             C::Undo if project.and_then(Project::undo_label).is_none() => say("nothing to take back"),
             C::Redo if project.and_then(Project::redo_label).is_none() => say("nothing was taken back"),
-            C::RemoveRegion | C::RaiseRegion | C::LowerRegion if self.region().is_none() => {
+            C::RemoveRegion | C::RaiseRegion | C::LowerRegion | C::NewRegion if self.region().is_none() => {
                 say("no region is chosen")
             }
+            C::NextCandidate | C::PreviousCandidate
+                if !self.region().is_some_and(|(_, region)| matches!(region.shape, Shape::Clicks(_))) =>
+            {
+                say("no region is chosen that clicks give its shape")
+            }
+            C::PlaySource if !self.has_source() => say("the picture is not a frame of a clip"),
+            C::AnimateFrame if !self.shows_source() => say("play the source, and stop at a frame"),
+            C::PlayTimeline if self.timeline_info().is_none() => say("the timeline is empty"),
+            C::HideTrack | C::MuteTrack | C::LockTrack if project.is_none() => say("no project is open"),
+            C::EaseKeys | C::ClearKeys if self.keyed_region().is_none() => say("the magnitude has no keys"),
+            C::KeysEarlier | C::KeysLater | C::RaiseKeys | C::LowerKeys if self.sequence.keys.is_none() => {
+                say("no keys are chosen")
+            }
+            C::RetryJob if self.job_to_retry().is_none() => say("every job ended well"),
+            C::JobEarlier | C::JobLater if self.job_to_shift(command == C::JobEarlier).is_none() => {
+                say("no other job waits")
+            }
+            C::ClearFinished if !self.has_finished_jobs() => say("no job is done"),
+            C::CompareTakes if self.comparable_take().is_none() => say("show one of two takes first"),
+            C::StarTake | C::UseTake if self.shown_take().is_none() => say("no take is shown"),
+            C::RenderTakeAgain if self.lost_take().is_none() => say("every take has its frames"),
             C::PreviousRegion | C::NextRegion if item.is_none_or(|item| item.regions().len() < 2) => {
                 say("there are no other regions")
             }
@@ -100,9 +121,6 @@ impl State {
                 say("nothing is chosen")
             }
             C::CopyKeys if self.sequence.keys.is_none() => say("no keys are chosen"),
-            C::PasteKeys if self.item().is_none_or(|item| item.shot.is_none()) => {
-                say("there is no shot to paste to")
-            }
             _ => None,
         }
     }
@@ -134,6 +152,14 @@ impl State {
                 }
             }
             C::RemoveRegion => self.remove_chosen(),
+            C::NewRegion => {
+                self.canvas.new_region = !self.canvas.new_region;
+                if self.canvas.tool != Tool::Brush {
+                    self.canvas.tool = Tool::Pick;
+                }
+            }
+            C::NextCandidate | C::PreviousCandidate => self.next_candidate(command == C::NextCandidate),
+            C::AnimateFrame => self.with_film(Self::animate_frame),
             C::RemoveItem => {
                 let id = self.choice.item.clone();
                 self.edit(|project| changes::remove_item(project, &id));
@@ -180,6 +206,20 @@ impl State {
             C::Export => self.export(),
             C::ExportTimeline => self.export_timeline(),
             C::PauseQueue => self.runner.change(|queue| queue.set_paused(!queue.is_paused())),
+            C::RetryJob => self.retry_job(),
+            C::JobEarlier | C::JobLater => self.shift_job(command == C::JobEarlier),
+            C::ClearFinished => self.runner.change(|queue| queue.clear_done()),
+            C::CompareTakes => self.compare_takes(),
+            C::StarTake => self.star_take(),
+            C::UseTake => self.use_take(),
+            C::RenderTakeAgain => self.render_lost_take(),
+            C::Offline => {
+                self.settings.offline = !self.settings.offline;
+                self.touch_settings();
+            }
+            C::PlayTimeline if self.monitor.sequence => self.monitor_latest(),
+            C::PlayTimeline => self.show_timeline_at(self.sequence.playhead),
+            C::PlaySource => self.play_source(),
             C::PlayPause => self.monitor.toggle(),
             C::PlayBackward => self.monitor.shuttle(false),
             C::Pause => self.monitor.pause(),
@@ -206,6 +246,17 @@ impl State {
                 if self.arrange("Add track", |timeline| timeline.add_track()) == Some(None) {
                     self.toasts.add(Kind::Info, "a timeline has at most 16 tracks");
                 }
+            }
+            C::HideTrack => self.change_track(|track| track.hidden = !track.hidden),
+            C::MuteTrack => self.change_track(|track| track.muted = !track.muted),
+            C::LockTrack => self.change_track(|track| track.locked = !track.locked),
+            C::EaseKeys => self.ease_keys(),
+            C::ClearKeys => self.clear_keys(),
+            C::KeysEarlier | C::KeysLater => {
+                self.nudge_keys(if command == C::KeysLater { 1.0 } else { -1.0 }, 0.0);
+            }
+            C::RaiseKeys | C::LowerKeys => {
+                self.nudge_keys(0.0, if command == C::RaiseKeys { 1.0 } else { -1.0 });
             }
             C::Snap => self.sequence.snap = !self.sequence.snap,
             C::ZoomTimelineIn => self.zoom_timeline(ZOOM_STEP * ZOOM_STEP),

@@ -243,12 +243,16 @@ fn menu(ui: &mut Ui, state: &mut State) {
             ui.menu_button(group.name(), |ui| {
                 ui.set_min_width(240.0);
                 ui.spacing_mut().item_spacing.y = 0.0;
-                for entry in TABLE.iter().filter(|entry| entry.group == group) {
-                    menu_line(ui, state, entry.command);
-                    if entry.command == Command::OpenDocument {
-                        recent(ui, state);
+                // A long menu in a small window is scrolled.
+                let room = (ctx.content_rect().height() - TOP - 24.0).max(120.0);
+                egui::ScrollArea::vertical().max_height(room).show(ui, |ui| {
+                    for entry in TABLE.iter().filter(|entry| entry.group == group) {
+                        menu_line(ui, state, entry.command);
+                        if entry.command == Command::OpenDocument {
+                            recent(ui, state);
+                        }
                     }
-                }
+                });
             });
         }
         ui.with_layout(Layout::right_to_left(Align::Center), |ui| {

@@ -1,10 +1,13 @@
 //! Everything that can be done, once: menus, palette, shortcuts and help are views of this table.
 
+mod keys;
+
 use eframe::egui::{Context, Key, KeyboardShortcut, Modifiers};
 
 use super::icons;
 use super::layout::Pane;
 use super::model::settings::ThemeChoice;
+pub(crate) use keys::{pressed, written};
 
 /// Where a command is listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +80,10 @@ pub(crate) enum Command {
     NextRegion,
     RaiseRegion,
     LowerRegion,
+    NewRegion,
+    NextCandidate,
+    PreviousCandidate,
+    AnimateFrame,
     ZoomIn,
     ZoomOut,
     ZoomFit,
@@ -99,6 +106,15 @@ pub(crate) enum Command {
     Export,
     ExportTimeline,
     PauseQueue,
+    RetryJob,
+    JobEarlier,
+    JobLater,
+    ClearFinished,
+    CompareTakes,
+    StarTake,
+    UseTake,
+    RenderTakeAgain,
+    Offline,
     PlayPause,
     PlayBackward,
     Pause,
@@ -108,6 +124,8 @@ pub(crate) enum Command {
     GoToStart,
     GoToEnd,
     Repeat,
+    PlayTimeline,
+    PlaySource,
     Mute,
     Louder,
     Quieter,
@@ -126,6 +144,9 @@ pub(crate) enum Command {
     MuteClip,
     AddToTimeline,
     AddTrack,
+    HideTrack,
+    MuteTrack,
+    LockTrack,
     Snap,
     ZoomTimelineIn,
     ZoomTimelineOut,
@@ -133,6 +154,12 @@ pub(crate) enum Command {
     PreviousCut,
     NextCut,
     SetKey,
+    EaseKeys,
+    ClearKeys,
+    KeysEarlier,
+    KeysLater,
+    RaiseKeys,
+    LowerKeys,
     Palette,
     Shortcuts,
     About,
@@ -199,6 +226,9 @@ pub(crate) const TABLE: &[Entry] = table! {
     Edit: Command::NextRegion, "Next region", "Chooses the region after", None, [key(NONE, Key::CloseBracket)];
     Edit: Command::RaiseRegion, "Bring region forward", "Lays the region over the one above it", Some(icons::ARROW_UP), [key(CTRL, Key::CloseBracket)];
     Edit: Command::LowerRegion, "Send region back", "Lays the region under the one below it", Some(icons::ARROW_DOWN), [key(CTRL, Key::OpenBracket)];
+    Edit: Command::NextCandidate, "Next shape", "Takes the next thing that the clicks may mean", None, [key(NONE, Key::C)];
+    Edit: Command::PreviousCandidate, "Previous shape", "Takes the thing before of those that the clicks may mean", None, [key(SHIFT, Key::C)];
+    Edit: Command::AnimateFrame, "Animate this frame", "Takes the frame of the clip that is shown for the one that moves", Some(icons::CLAPPERBOARD), [];
     View: Command::ZoomIn, "Zoom in", "Shows the picture larger", Some(icons::ZOOM_IN), [key(NONE, Key::Plus), key(NONE, Key::Equals)];
     View: Command::ZoomOut, "Zoom out", "Shows the picture smaller", Some(icons::ZOOM_OUT), [key(NONE, Key::Minus)];
     View: Command::ZoomFit, "Zoom to fit", "Shows the whole picture", Some(icons::MAXIMIZE), [key(NONE, Key::F)];
@@ -223,6 +253,7 @@ pub(crate) const TABLE: &[Entry] = table! {
     Tools: Command::ToolBrush, "Brush tool", "Paints the shape of the region", Some(icons::BRUSH), [key(NONE, Key::B)];
     Tools: Command::ToolErase, "Eraser tool", "Takes painted and found shape away", Some(icons::ERASER), [key(NONE, Key::E)];
     Tools: Command::ToolPan, "Hand tool", "Drags the picture about", Some(icons::HAND), [key(NONE, Key::H)];
+    Tools: Command::NewRegion, "New region", "Lets the next click or stroke begin another region", Some(icons::CIRCLE_PLUS), [key(NONE, Key::R)];
     Timeline: Command::SplitClip, "Split clip", "Cuts the clip under the playhead in two", Some(icons::SCISSORS), [key(NONE, Key::S)];
     Timeline: Command::TrimStart, "Trim start to playhead", "Cuts off what comes before the playhead", None, [key(NONE, Key::Q)];
     Timeline: Command::TrimEnd, "Trim end to playhead", "Cuts off what comes after the playhead", None, [key(NONE, Key::W)];
@@ -238,7 +269,16 @@ pub(crate) const TABLE: &[Entry] = table! {
     Timeline: Command::MuteClip, "Mute clip", "Silences the chosen clip, or lets it be heard again", None, [];
     Timeline: Command::AddToTimeline, "Add to timeline", "Puts the chosen shot or clip at the end of the timeline", Some(icons::LIST_VIDEO), [key(NONE, Key::Period)];
     Timeline: Command::AddTrack, "Add track", "Adds a track on top", Some(icons::LAYERS), [];
+    Timeline: Command::HideTrack, "Hide or show track", "Leaves the pictures of a track out, or shows them again: that of the chosen clip, else the lowest", Some(icons::EYE_OFF), [];
+    Timeline: Command::MuteTrack, "Mute or unmute track", "Leaves the sound of that track out, or lets it be heard again", None, [];
+    Timeline: Command::LockTrack, "Lock or unlock track", "Keeps the clips of that track as they are, or lets them be changed again", Some(icons::LOCK), [];
     Timeline: Command::SetKey, "Set key", "Keeps the magnitude of the chosen region at the playhead, so that it can change from there", Some(icons::DIAMOND_PLUS), [key(SHIFT, Key::K)];
+    Timeline: Command::EaseKeys, "Change easing of keys", "Lets the magnitude hold, go straight or go smoothly from key to key", Some(icons::SPLINE), [];
+    Timeline: Command::ClearKeys, "Remove all keys", "Leaves the magnitude at the playhead for the whole shot", None, [];
+    Timeline: Command::KeysEarlier, "Keys one frame earlier", "Moves the chosen keys back by a frame", None, [key(CTRL, Key::ArrowLeft)];
+    Timeline: Command::KeysLater, "Keys one frame later", "Moves the chosen keys on by a frame", None, [key(CTRL, Key::ArrowRight)];
+    Timeline: Command::RaiseKeys, "Raise keys", "Gives the chosen keys five hundredths more", None, [key(CTRL, Key::ArrowUp)];
+    Timeline: Command::LowerKeys, "Lower keys", "Gives the chosen keys five hundredths less", None, [key(CTRL, Key::ArrowDown)];
     Timeline: Command::Snap, "Snap", "Lets edges and the playhead snap to each other", Some(icons::MAGNET), [key(NONE, Key::N)];
     Timeline: Command::PreviousCut, "To the previous cut", "Moves the playhead to the edge before", None, [key(NONE, Key::ArrowUp)];
     Timeline: Command::NextCut, "To the next cut", "Moves the playhead to the edge after", None, [key(NONE, Key::ArrowDown)];
@@ -252,6 +292,15 @@ pub(crate) const TABLE: &[Entry] = table! {
     Render: Command::Export, "Export…", "Writes the clip to a file", Some(icons::UPLOAD), [key(CTRL, Key::E)];
     Render: Command::ExportTimeline, "Export timeline…", "Writes the whole timeline to one file", None, [key(CTRL_SHIFT, Key::E)];
     Render: Command::PauseQueue, "Pause or go on with the queue", "Lets no further job begin, or lets them begin again", Some(icons::TIMER), [];
+    Render: Command::RetryJob, "Try the job again", "Goes on with the chosen job, or with the last one that did not end well", Some(icons::ROTATE_CCW), [];
+    Render: Command::JobEarlier, "Job earlier", "Lets the chosen job, or the last in the line, have its turn earlier", Some(icons::ARROW_UP), [];
+    Render: Command::JobLater, "Job later", "Lets the chosen job, or the first in the line, have its turn later", Some(icons::ARROW_DOWN), [];
+    Render: Command::ClearFinished, "Clear finished jobs", "Takes the jobs that are done off the list; their files stay", None, [];
+    Render: Command::CompareTakes, "Compare takes", "Shows the take before beside the one that is shown, or that one alone again", Some(icons::COLUMNS_2), [key(SHIFT, Key::Y)];
+    Render: Command::StarTake, "Star take", "Keeps the take that is shown among the favourites, or no longer", Some(icons::STAR), [];
+    Render: Command::UseTake, "Use settings of take", "Brings what made the take that is shown back into the project", None, [];
+    Render: Command::RenderTakeAgain, "Render take again", "Makes the frames of the latest take that lost them again", None, [];
+    Render: Command::Offline, "Never use the network", "Lets no model be fetched, or lets them be fetched again", None, [];
     Play: Command::PlayPause, "Play or pause", "Plays the clip, or stops it where it is", Some(icons::PLAY), [key(NONE, Key::Space)];
     Play: Command::PlayBackward, "Play backward", "Plays backward, faster each time", Some(icons::REWIND), [key(NONE, Key::J)];
     Play: Command::Pause, "Pause", "Stops the clip where it is", Some(icons::PAUSE), [key(NONE, Key::K)];
@@ -261,6 +310,8 @@ pub(crate) const TABLE: &[Entry] = table! {
     Play: Command::GoToStart, "To the first frame", "Shows the beginning", Some(icons::SKIP_BACK), [key(NONE, Key::Home)];
     Play: Command::GoToEnd, "To the last frame", "Shows the end", Some(icons::SKIP_FORWARD), [key(NONE, Key::End)];
     Play: Command::Repeat, "Repeat", "Plays from the beginning again at the end", Some(icons::REPEAT), [];
+    Play: Command::PlayTimeline, "Play the timeline", "Shows the timeline in the program monitor, or the chosen take", Some(icons::LIST_VIDEO), [key(SHIFT, Key::T)];
+    Play: Command::PlaySource, "Play the source", "Shows the clip that the picture is a frame of by itself, or the chosen take", Some(icons::CLAPPERBOARD), [key(SHIFT, Key::S)];
     Play: Command::Mute, "Mute", "Plays without sound, or with it again", Some(icons::VOLUME_2), [key(SHIFT, Key::M)];
     Play: Command::Louder, "Louder", "Plays everything louder", None, [];
     Play: Command::Quieter, "Quieter", "Plays everything quieter", None, [];
@@ -292,64 +343,6 @@ impl Command {
         let keys = self.keys_text(ctx);
         if keys.is_empty() { entry.tip.to_owned() } else { format!("{} ({keys})", entry.tip) }
     }
-}
-
-/// The commands whose keys were pressed, taken out of the input.
-///
-/// While someone types only keys with the command key count, and keys that work a focused control
-/// are left to it.
-pub(crate) fn pressed(ctx: &Context) -> Vec<Command> {
-    let (typing, focused) = (ctx.text_edit_focused(), ctx.egui_wants_keyboard_input());
-    let mut found = vec![];
-    ctx.input_mut(|input| {
-        // Those with more modifiers first: a shortcut also matches with extra shift.
-        for wanted in [2, 1, 0] {
-            for entry in TABLE {
-                for keys in entry.keys {
-                    let m = keys.modifiers;
-                    let count = usize::from(m.command) + usize::from(m.shift) + usize::from(m.alt);
-                    let free = m.command || keys.logical_key == Key::F1;
-                    if count != wanted || (!free && (typing || focused && works_controls(keys.logical_key))) {
-                        continue;
-                    }
-                    if input.consume_shortcut(keys) {
-                        found.push(entry.command);
-                    }
-                }
-            }
-        }
-    });
-    found
-}
-
-/// Keys as this system writes them, signs as signs.
-pub(crate) fn written(ctx: &Context, keys: &KeyboardShortcut) -> String {
-    let text = ctx.format_shortcut(keys);
-    let signs = [
-        ("OpenBracket", "["),
-        ("CloseBracket", "]"),
-        ("Equals", "="),
-        ("Plus", "+"),
-        ("Minus", "-"),
-        ("Period", "."),
-        ("ArrowUp", "↑"),
-        ("ArrowDown", "↓"),
-        ("Up", "↑"),
-        ("Down", "↓"),
-        ("ArrowLeft", "←"),
-        ("ArrowRight", "→"),
-        ("Left", "←"),
-        ("Right", "→"),
-    ];
-    let sign = signs.iter().find_map(|(name, sign)| Some(format!("{}{sign}", text.strip_suffix(name)?)));
-    sign.unwrap_or(text)
-}
-
-fn works_controls(key: Key) -> bool {
-    matches!(
-        key,
-        Key::Space | Key::ArrowLeft | Key::ArrowRight | Key::ArrowUp | Key::ArrowDown | Key::Home | Key::End
-    )
 }
 
 #[cfg(test)]

@@ -246,6 +246,49 @@ impl State {
         }
     }
 
+    /// The job to go on with: the chosen one where it did not end well, else the latest such.
+    pub(crate) fn job_to_retry(&self) -> Option<u64> {
+        let again = |job: &&Job| job.phase.is_over() && job.phase != Phase::Done;
+        self.runner.look(|queue, _| {
+            let chosen = self.chosen_job.and_then(|id| queue.job(id)).filter(again);
+            chosen.or_else(|| queue.jobs().iter().find(again)).map(|job| job.id)
+        })
+    }
+
+    /// Goes on with that job.
+    pub(crate) fn retry_job(&mut self) {
+        if let Some(id) = self.job_to_retry() {
+            self.runner.change(|queue| queue.retry(id));
+        }
+    }
+
+    /// The job to move in the line: the chosen one where it waits, else the last of those that wait for an earlier
+    /// turn, or the first for a later one. None where it has no neighbour on that side.
+    pub(crate) fn job_to_shift(&self, earlier: bool) -> Option<u64> {
+        self.runner.look(|queue, _| {
+            let waits: Vec<u64> =
+                queue.jobs().iter().filter(|job| job.phase == Phase::Waiting).map(|job| job.id).collect();
+            let chosen = self.chosen_job.filter(|id| waits.contains(id));
+            let end = if earlier { waits.last() } else { waits.first() };
+            let id = chosen.or(end.copied())?;
+            let edge = if earlier { waits.first() } else { waits.last() };
+            (edge != Some(&id)).then_some(id)
+        })
+    }
+
+    /// Lets that job have its turn one earlier, or one later.
+    pub(crate) fn shift_job(&mut self, earlier: bool) {
+        if let Some(id) = self.job_to_shift(earlier) {
+            self.chosen_job = Some(id);
+            self.runner.change(|queue| queue.shift(id, earlier));
+        }
+    }
+
+    /// Whether the list has jobs that are done.
+    pub(crate) fn has_finished_jobs(&self) -> bool {
+        self.runner.look(|queue, _| queue.jobs().iter().any(|job| job.phase == Phase::Done))
+    }
+
     /// The takes of the chosen shot, the latest first.
     pub(crate) fn takes(&self) -> Vec<Take> {
         let Some(project) = &self.project else { return vec![] };
@@ -253,10 +296,13 @@ impl State {
         shot.map(|shot| takes::takes(project.value(), &shot.node)).unwrap_or_default()
     }
 
-    /// Shows the latest take of the chosen shot.
+    /// Shows the latest take of the chosen shot, or the clip its picture is from where there is none.
     pub(crate) fn monitor_latest(&mut self) {
         let film = self.takes().first().and_then(Take::cache_key).map(Film::Take);
-        self.monitor.load(film, false);
+        // A clip that nothing was made of yet is seen as it is.
+        if film.is_some() || !self.show_source() {
+            self.monitor.load(film, false);
+        }
     }
 
     /// Whether the frames of a take are still there.

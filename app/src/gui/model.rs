@@ -15,3 +15,4 @@ pub(crate) mod scene;
 pub(crate) mod settings;
 pub(crate) mod takes;
 pub(crate) mod timeline;
+pub(crate) mod weights;

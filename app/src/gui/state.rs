@@ -1,14 +1,16 @@
 //! Everything the panels show and change.
 
+mod marking;
+mod textures;
+
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use eframe::egui::{Color32, ColorImage, Context, TextureHandle, TextureId, TextureOptions};
+use eframe::egui::{Color32, ColorImage, Context};
 
 use super::command::Command;
-use super::model::changes::Click;
 use super::model::journal::{Orphan, orphans};
 use super::model::media::Named;
 use super::model::places::Places;
@@ -20,12 +22,12 @@ use super::monitor::Monitor;
 use super::overlays::modal::Modal;
 use super::overlays::palette::PaletteState;
 use super::overlays::toasts::{Kind, Toasts};
-use super::panels::models::ModelsState;
 use super::samples::SamplePictures;
 use super::sequence::{Focus, TimelineView};
 use super::tasks::dialogs::Dialogs;
 use super::tasks::forecast::Outlooks;
 use super::tasks::masks::{MaskKey, MaskSource, Masking, Masks};
+use super::tasks::models::ModelsState;
 use super::tasks::opener::Opener;
 use super::tasks::pictures::{Loading, PictureKey, Pictures};
 use super::tasks::player::{Film, Player, Room};
@@ -34,6 +36,7 @@ use super::tasks::sound::{Sound, Way};
 use super::tasks::waves::Waves;
 use super::tasks::{Shop, Wake};
 use super::theme::region_colour;
+pub(crate) use textures::Textures;
 
 /// What is chosen.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -93,6 +96,8 @@ pub(crate) struct Canvas {
     pub(crate) drawn_zoom: f32,
     /// Half the width of the brush, of the picture's longer side.
     pub(crate) brush: f32,
+    /// Where the keys of the canvas are, 0..1 of the picture's width and height.
+    pub(crate) cursor: (f64, f64),
     /// The stroke that is being drawn.
     pub(crate) stroke: Option<Vec<(f64, f64)>>,
 }
@@ -107,6 +112,7 @@ impl Default for Canvas {
             new_region: false,
             drawn_zoom: 0.0,
             brush: 0.02,
+            cursor: (0.5, 0.5),
             stroke: None,
         }
     }
@@ -123,72 +129,12 @@ pub(crate) struct Missing {
     pub(crate) gone: Vec<(Named, String)>,
 }
 
-/// Pictures on the graphics card.
-#[derive(Default)]
-pub(crate) struct Textures {
-    // Weak, so that no other image can come to lie where one lay that is on the card.
-    slots: HashMap<String, (TextureHandle, Weak<ColorImage>, u64)>,
-    frame: u64,
-}
-
-impl std::fmt::Debug for Textures {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Textures({})", self.slots.len())
-    }
-}
-
-impl Textures {
-    /// The texture of an image; uploaded when the slot held another one.
-    pub(crate) fn get(&mut self, ctx: &Context, slot: &str, image: &Arc<ColorImage>) -> TextureId {
-        let frame = self.frame;
-        if let Some((handle, shown, used)) = self.slots.get_mut(slot) {
-            *used = frame;
-            if shown.as_ptr() != Arc::as_ptr(image) {
-                handle.set(fitting(ctx, image), options());
-                *shown = Arc::downgrade(image);
-            }
-            return handle.id();
-        }
-        let handle = ctx.load_texture(slot, fitting(ctx, image), options());
-        let id = handle.id();
-        self.slots.insert(slot.to_owned(), (handle, Arc::downgrade(image), frame));
-        id
-    }
-
-    /// Frees what was not shown for a while.
-    pub(crate) fn sweep(&mut self) {
-        self.frame += 1;
-        let frame = self.frame;
-        self.slots.retain(|_, (_, _, used)| frame - *used < 240);
-    }
-}
-
-fn options() -> TextureOptions {
-    TextureOptions { mipmap_mode: Some(eframe::egui::TextureFilter::Linear), ..TextureOptions::LINEAR }
-}
-
-/// The image itself, or every n-th pixel of it where the card takes no texture of that size.
-fn fitting(ctx: &Context, image: &Arc<ColorImage>) -> eframe::egui::ImageData {
-    let limit = ctx.input(|input| input.max_texture_side).max(64);
-    let [width, height] = image.size;
-    if width <= limit && height <= limit {
-        return eframe::egui::ImageData::Color(Arc::clone(image));
-    }
-    let step = width.max(height).div_ceil(limit);
-    let (w, h) = (width.div_ceil(step), height.div_ceil(step));
-    let pixels = (0..h)
-        .flat_map(|y| (0..w).map(move |x| y * step * width + x * step))
-        .map(|at| image.pixels.get(at).copied().unwrap_or(Color32::BLACK))
-        .collect();
-    eframe::egui::ImageData::Color(Arc::new(ColorImage::new([w, h], pixels)))
-}
-
 /// Everything the panels show and change.
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) places: Places,
     pub(crate) settings: Settings,
-    #[cfg(test)]
+    /// The models that plan, cut and render.
     pub(crate) shop: Arc<Shop>,
     pub(crate) project: Option<Project>,
     pub(crate) choice: Choice,
@@ -204,6 +150,8 @@ pub(crate) struct State {
     pub(crate) outlooks: Outlooks,
     pub(crate) monitor: Monitor,
     pub(crate) sequence: TimelineView,
+    /// The job that commands about jobs are for.
+    pub(crate) chosen_job: Option<u64>,
     /// Which panel the keys that change things are meant for.
     pub(crate) focus: Focus,
     /// The films of nodes, for one revision of the document.
@@ -229,6 +177,8 @@ pub(crate) struct State {
     pub(crate) leaving: bool,
     /// Files the document names that are not there.
     pub(crate) missing: Option<Missing>,
+    /// The CUDA cards, looked for once someone asks.
+    cards: std::cell::OnceCell<Vec<String>>,
     settings_changed: Option<Instant>,
     flushed: Instant,
 }
@@ -237,7 +187,7 @@ impl State {
     /// The state of a window that was just opened.
     pub(crate) fn new(places: Places, wake: Wake) -> Self {
         let (settings, complaint) = Settings::read(&places.settings());
-        let shop = Arc::new(Shop::default());
+        let shop = Arc::new(Shop::new(&places.models, settings.device()));
         let mut queue = Queue::open(&places.queue());
         let mut toasts = Toasts::default();
         for problem in complaint.into_iter().chain(queue.take_fault()) {
@@ -256,6 +206,7 @@ impl State {
             outlooks: Outlooks::new(Arc::clone(&shop), &places.cache, Arc::clone(&wake)),
             monitor: Monitor::default(),
             sequence: TimelineView::default(),
+            chosen_job: None,
             focus: Focus::default(),
             films: None,
             dialogs: Dialogs::new(Arc::clone(&wake)),
@@ -274,11 +225,11 @@ impl State {
             typed: None,
             leaving: false,
             missing: None,
+            cards: std::cell::OnceCell::new(),
             settings_changed: None,
             flushed: Instant::now(),
             places,
             settings,
-            #[cfg(test)]
             shop,
             toasts,
             orphans,
@@ -297,7 +248,10 @@ impl State {
         news |= self.strips.poll();
         news |= self.waves.poll();
         news |= self.outlooks.poll();
-        news |= self.models.poll(&mut self.toasts);
+        if self.models.poll(&mut self.toasts) {
+            self.models_changed();
+            news = true;
+        }
         for ended in self.runner.news() {
             self.job_ended(ended);
             news = true;
@@ -352,6 +306,27 @@ impl State {
         });
         ctx.set_zoom_factor(self.settings.text_scale as f32 / 100.0);
         self.apply_volume();
+    }
+
+    /// Looks at models and forecasts anew when a model came or went.
+    fn models_changed(&mut self) {
+        if self.models.take_change() {
+            self.shop.look_again();
+            self.outlooks.renew();
+        }
+    }
+
+    /// The names of the CUDA cards; none in builds without CUDA and on machines without a driver.
+    pub(crate) fn cards(&self) -> &[String] {
+        self.cards.get_or_init(crate::session::cards)
+    }
+
+    /// Renders on another device from now on.
+    pub(crate) fn choose_device(&mut self, device: crate::cli::DeviceChoice) {
+        self.settings.device = device.to_string();
+        self.shop.set_device(device);
+        self.outlooks.renew();
+        self.touch_settings();
     }
 
     /// The chosen item.
@@ -474,74 +449,6 @@ impl State {
         if let Some(project) = &mut self.project {
             project.close_gesture();
         }
-    }
-
-    /// A click on the picture: a new region, or one more click of the chosen one.
-    pub(crate) fn clicked(&mut self, x: f64, y: f64, keep: bool) {
-        let Some(item) = self.item().cloned() else { return };
-        let click = Click { x, y, keep };
-        let chosen = self.region().map(|(index, region)| (index, matches!(region.shape, Shape::Clicks(_))));
-        match chosen {
-            Some((index, true)) if !self.canvas.new_region || !keep => {
-                self.edit(|project| super::model::changes::add_click(project, &item.id, index, click));
-                let count = match self.region() {
-                    Some((_, Region { shape: Shape::Clicks(clicks), .. })) => clicks.points.len(),
-                    _ => 0,
-                };
-                self.choice.click = count.checked_sub(1);
-            }
-            _ if !keep => {
-                let why = "click on the thing first; then leave parts of it out";
-                self.toasts.add(Kind::Info, why.to_owned());
-            }
-            _ => self.begin_region(&item, super::model::changes::Start::Click(click)),
-        }
-    }
-
-    /// A stroke of the brush: more of the chosen region, or a new one.
-    pub(crate) fn stroked(&mut self, points: Vec<(f64, f64)>, erase: bool) {
-        use super::model::changes::{self, Start};
-        let Some(item) = self.item().cloned() else { return };
-        let radius = f64::from(self.canvas.brush);
-        let stroke = kinora_pipeline::control::mask::Stroke { points, radius, erase };
-        let chosen = self.choice.region.filter(|_| !self.canvas.new_region || erase);
-        if let Some(index) = chosen {
-            self.edit(|project| changes::add_stroke(project, &item.id, index, &stroke));
-        } else if erase {
-            self.toasts.add(Kind::Info, "choose a region to erase from");
-        } else {
-            self.begin_region(&item, Start::Stroke(&stroke));
-        }
-    }
-
-    fn begin_region(&mut self, item: &Item, start: super::model::changes::Start<'_>) {
-        let prompt = self.suggested_prompt(item);
-        let added = self.edit(|project| super::model::changes::add_region(project, &item.id, start, &prompt));
-        if let Some((id, index)) = added {
-            self.choice =
-                Choice { item: id, picture: item.picture.clone(), region: Some(index), click: None };
-            self.canvas.new_region = false;
-        }
-    }
-
-    /// A motion to begin with, so that one click is enough to see something move.
-    fn suggested_prompt(&self, item: &Item) -> String {
-        if let Some(prompt) = self.continued_prompt(item) {
-            return prompt;
-        }
-        let known = super::samples::SAMPLES.iter().find(|sample| match &item.source {
-            super::model::scene::Source::Image { path } => path.ends_with(sample.file),
-            _ => false,
-        });
-        known.map_or("drift to the left", |sample| sample.prompt).to_owned()
-    }
-
-    /// What was said of the shot with whose last frame a picture begins.
-    fn continued_prompt(&self, item: &Item) -> Option<String> {
-        let project = self.project.as_ref()?;
-        let ui = project.document().node(&item.picture)?.ui.as_ref()?;
-        let before = project.scene().item(ui.get("continues")?.as_str()?)?;
-        Some(before.regions().first()?.prompt.clone())
     }
 
     /// A sample as the first screen shows it.

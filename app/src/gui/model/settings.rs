@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use kinora_pipeline::store::atomic::{AtomicError, write_file};
 use serde::{Deserialize, Serialize};
 
+use crate::cli::{DeviceChoice, parse_device};
+
 /// Documents remembered for File ▸ Open recent.
 const MAX_RECENT: usize = 12;
 /// The text sizes that can be chosen, in percent.
@@ -39,6 +41,8 @@ pub(crate) struct Settings {
     pub(crate) layout: Option<serde_json::Value>,
     /// Never touch the network.
     pub(crate) offline: bool,
+    /// Where clips are computed, as `--device` says it.
+    pub(crate) device: String,
     /// Play clips again from the start.
     pub(crate) repeat: bool,
     /// How loud everything is, 0..=1.
@@ -56,6 +60,7 @@ impl Default for Settings {
             recent: vec![],
             layout: None,
             offline: false,
+            device: DeviceChoice::Auto.to_string(),
             repeat: true,
             volume: 1.0,
             muted: false,
@@ -86,6 +91,14 @@ impl Settings {
                     if kept { format!(" and are kept as {}", aside.display()) } else { String::new() };
                 (Self::default(), Some(format!("the settings could not be understood ({error}){place}")))
             }
+        }
+    }
+
+    /// Where clips are computed. What this build does not have is the processor: settings are shared by every build.
+    pub(crate) fn device(&self) -> DeviceChoice {
+        match parse_device(&self.device) {
+            Ok(DeviceChoice::Cuda(card)) if cfg!(feature = "cuda") => DeviceChoice::Cuda(card),
+            _ => DeviceChoice::Cpu,
         }
     }
 
@@ -159,6 +172,16 @@ mod tests {
         assert_eq!(read, Settings::default());
         assert!(complaint.unwrap().contains("window.damaged.json"));
         assert!(dir.path().join("window.damaged.json").is_file());
+    }
+
+    #[test]
+    fn a_device_this_build_does_not_have_is_the_processor() {
+        let with = |device: &str| Settings { device: device.to_owned(), ..Settings::default() }.device();
+        for processor in ["auto", "cpu", "", "quantum"] {
+            assert_eq!(with(processor), DeviceChoice::Cpu, "{processor}");
+        }
+        let card = if cfg!(feature = "cuda") { DeviceChoice::Cuda(1) } else { DeviceChoice::Cpu };
+        assert_eq!(with("cuda:1"), card);
     }
 
     #[test]

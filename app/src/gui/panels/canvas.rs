@@ -1,13 +1,14 @@
 //! The picture: look at it, click on what should move, or paint it.
 
 mod brush;
+mod keys;
+mod tools;
 
 use eframe::egui::{
-    Align, Color32, CursorIcon, Layout, Modifiers, PointerButton, Pos2, Rect, Response, Role, Sense, Stroke,
-    StrokeKind, Ui, UiBuilder, Vec2, WidgetInfo, pos2, vec2,
+    Color32, CursorIcon, Modifiers, PointerButton, Pos2, Rect, Response, Role, Sense, Stroke, StrokeKind, Ui,
+    UiBuilder, Vec2, WidgetInfo, pos2, vec2,
 };
 
-use crate::gui::command::Command;
 use crate::gui::icons;
 use crate::gui::model::changes::{self, Click};
 use crate::gui::model::scene::{Region, Shape};
@@ -16,7 +17,7 @@ use crate::gui::tasks::dialogs::Wanted;
 use crate::gui::tasks::masks::Masking;
 use crate::gui::tasks::pictures::Loading;
 use crate::gui::theme::{RADIUS, Type, palette, region_colour, space};
-use crate::gui::widgets::{Tone, button, empty, icon_button, icon_text, tool_button};
+use crate::gui::widgets::{Tone, button, empty, icon_text};
 
 /// Closest a click on a point must be to mean the point.
 const GRAB: f32 = 10.0;
@@ -79,7 +80,9 @@ pub(crate) fn show(ui: &mut Ui, state: &mut State) {
         }
     }
     let bar = whole.with_min_y(whole.bottom() - BAR);
-    ui.scope_builder(UiBuilder::new().max_rect(bar.shrink2(vec2(space::S, 6.0))), |ui| tools(ui, state));
+    ui.scope_builder(UiBuilder::new().max_rect(bar.shrink2(vec2(space::S, 6.0))), |ui| {
+        tools::show(ui, state)
+    });
     ui.painter().hline(bar.x_range(), bar.top(), Stroke::new(1.0, p.line));
 }
 
@@ -153,6 +156,8 @@ fn stage(ui: &mut Ui, state: &mut State, area: Rect, size: Vec2, texture: eframe
     } else {
         edit(ui, state, &response, &frame);
     }
+    keys::cursor(ui, state, &painter, &response, &frame, size);
+    keys::nodes(ui, state, &painter, &frame, size);
     hint(ui, state, &painter, area, &response);
     let cursor = match (state.canvas.tool, hovered) {
         (_, Some(_)) => CursorIcon::Grab,
@@ -336,99 +341,6 @@ fn hint(ui: &Ui, state: &State, painter: &eframe::egui::Painter, area: Rect, res
         StrokeKind::Inside,
     );
     painter.galley(rect.center() - galley.size() / 2.0, galley, Color32::WHITE);
-}
-
-fn tools(ui: &mut Ui, state: &mut State) {
-    ui.horizontal_centered(|ui| {
-        ui.spacing_mut().item_spacing.x = 2.0;
-        let ctx = ui.ctx().clone();
-        let tools = [
-            (Tool::Pick, Command::ToolClick, icons::MOUSE_POINTER_CLICK),
-            (Tool::LeaveOut, Command::ToolLeaveOut, icons::CIRCLE_MINUS),
-            (Tool::Brush, Command::ToolBrush, icons::BRUSH),
-            (Tool::Erase, Command::ToolErase, icons::ERASER),
-            (Tool::Pan, Command::ToolPan, icons::HAND),
-        ];
-        ui.add_enabled_ui(state.item().is_some(), |ui| {
-            for (tool, command, icon) in tools {
-                let chosen = state.canvas.tool == tool;
-                if tool_button(ui, icon, command.name(), &command.tip(&ctx), chosen).clicked() {
-                    state.todo.push(command);
-                }
-            }
-            ui.add_space(space::S);
-            let can = state.region().is_some();
-            ui.add_enabled_ui(can, |ui| {
-                let tip = "The next click begins another region";
-                if tool_button(ui, icons::CIRCLE_PLUS, "New region", tip, state.canvas.new_region).clicked() {
-                    state.canvas.new_region = !state.canvas.new_region;
-                    if state.canvas.tool != Tool::Brush {
-                        state.canvas.tool = Tool::Pick;
-                    }
-                }
-            });
-            if matches!(state.canvas.tool, Tool::Brush | Tool::Erase) {
-                ui.add_space(space::S);
-                ui.scope(|ui| brush_size(ui, state));
-            }
-        });
-        ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
-            ui.spacing_mut().item_spacing.x = 2.0;
-            ui.add_enabled_ui(state.item().is_some(), |ui| {
-                // Where there is little room what has a key goes first.
-                let room = ui.available_width();
-                if room > 150.0
-                    && button(ui, None, "1:1", Tone::Quiet)
-                        .on_hover_text(Command::ZoomPixels.tip(&ctx))
-                        .clicked()
-                {
-                    state.todo.push(Command::ZoomPixels);
-                }
-                for command in [Command::ZoomFit, Command::ZoomIn, Command::ZoomOut] {
-                    let icon = command.entry().and_then(|entry| entry.icon).unwrap_or_default();
-                    if icon_button(ui, icon, command.name()).clicked() {
-                        state.todo.push(command);
-                    }
-                }
-                let percent = state.canvas.drawn_zoom * ctx.pixels_per_point() * 100.0;
-                if room > 300.0 && state.item().is_some() && percent > 0.0 {
-                    let text = format!("{percent:.0} %");
-                    ui.label(
-                        eframe::egui::RichText::new(text).font(Type::Caption.font()).color(palette(ui).muted),
-                    );
-                }
-                if room < 260.0 {
-                    if icon_button(ui, icons::LAYERS, Command::ViewNext.name()).clicked() {
-                        state.todo.push(Command::ViewNext);
-                    }
-                    return;
-                }
-                ui.add_space(space::S);
-                let order = [(MaskView::Tint, "Tint"), (MaskView::Matte, "Matte"), (MaskView::Hidden, "Off")];
-                let mut view = state.canvas.view;
-                ui.with_layout(Layout::left_to_right(Align::Center), |ui| {
-                    crate::gui::widgets::segmented(ui, &mut view, &order);
-                });
-                state.canvas.view = view;
-            });
-        });
-    });
-}
-
-fn brush_size(ui: &mut Ui, state: &mut State) {
-    let enabled = ui.is_enabled();
-    ui.spacing_mut().slider_width = 72.0;
-    // As the sliders of the inspector: the knob follows this height.
-    ui.spacing_mut().interact_size.y = 15.0;
-    let slider = eframe::egui::Slider::new(&mut state.canvas.brush, brush::SIZES).logarithmic(true);
-    let response = ui.add(slider.show_value(false));
-    let percent = f64::from(state.canvas.brush) * 100.0;
-    response.widget_info(|| {
-        let mut info = WidgetInfo::labeled(Role::Slider, enabled, "Brush size");
-        info.value = Some(percent);
-        info
-    });
-    response.on_hover_text(format!("Brush size: {percent:.1} % of the picture"));
 }
 
 #[cfg(test)]

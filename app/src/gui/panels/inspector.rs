@@ -1,22 +1,23 @@
 //! What is chosen: the regions with their words, and how the clip is made.
 
+mod rendering;
+
 use eframe::egui::{Align, Id, Layout, Margin, Role, ScrollArea, Sense, Ui, WidgetInfo, vec2};
 use kinora_pipeline::control::click::CandidateKind;
-use kinora_pipeline::systems::follow_your_click::Ease;
 use kinora_pipeline::workflow::ops::Candidate;
-use serde_json::json;
 
 use crate::gui::command::Command;
+use crate::gui::comparing::CANDIDATES;
 use crate::gui::icons;
 use crate::gui::model::changes;
 use crate::gui::model::keys::keys_of;
-use crate::gui::model::scene::{Region, Shape, Shot};
+use crate::gui::model::scene::{Region, Shape};
 use crate::gui::state::State;
 use crate::gui::tasks::masks::Masking;
 use crate::gui::theme::{Type, palette, region_colour, space};
 use crate::gui::widgets::{
-    Tone, caption, card, choice, empty, icon_button, muted, number, progress, rule, section, segmented,
-    shortened, slider, text_field, wide_button,
+    Tone, caption, card, empty, icon_button, muted, progress, rule, section, segmented, shortened, slider,
+    text_field, wide_button,
 };
 use crate::progress::human_bytes;
 
@@ -42,9 +43,9 @@ pub(crate) fn show(ui: &mut Ui, state: &mut State) {
                 section(ui, "What moves", |ui| regions(ui, state));
                 if let Some(shot) = state.item().and_then(|item| item.shot.clone()) {
                     rule(ui);
-                    section(ui, "Clip", |ui| clip(ui, state, &shot));
+                    section(ui, "Clip", |ui| rendering::clip(ui, state, &shot));
                     rule(ui);
-                    section(ui, "Rendering", |ui| rendering(ui, state, &shot));
+                    section(ui, "Rendering", |ui| rendering::show(ui, state, &shot));
                 }
             });
         });
@@ -382,12 +383,7 @@ fn candidates(
     id: &str,
 ) {
     let mut options = vec![(Candidate::Best, "Auto")];
-    for (wanted, kind, name) in [
-        (Candidate::Part, CandidateKind::Part, "Part"),
-        (Candidate::Object, CandidateKind::Object, "Object"),
-        (Candidate::Whole, CandidateKind::Whole, "Whole"),
-        (Candidate::Salient, CandidateKind::Salient, "Salient"),
-    ] {
+    for (wanted, kind, name) in CANDIDATES {
         if found.iter().any(|(has, _)| *has == kind) || now == wanted {
             options.push((wanted, name));
         }
@@ -395,74 +391,5 @@ fn candidates(
     let mut wanted = now;
     if segmented(ui, &mut wanted, &options) {
         state.edit(|project| changes::set_candidate(project, id, index, wanted));
-    }
-}
-
-fn clip(ui: &mut Ui, state: &mut State, shot: &Shot) {
-    let id = state.choice.item.clone();
-    let set = |state: &mut State, name: &'static str, value: Option<serde_json::Value>, ended: bool| {
-        if let Some(value) = value {
-            let value = (!value.is_null()).then_some(value);
-            state.edit(|project| changes::set_shot(project, &id, name, value));
-        }
-        if ended {
-            state.close_gesture();
-        }
-    };
-    let mut frames = f64::from(shot.spec.frames);
-    let dragged = number(ui, "Frames", &mut frames, 2.0..=16.0, 0, "");
-    set(state, "frames", dragged.changed.then(|| json!(frames.round() as u32)), dragged.ended);
-    let mut fps = shot.spec.fps;
-    let dragged = number(ui, "Frame rate", &mut fps, 1.0..=60.0, 0, " fps");
-    set(state, "fps", dragged.changed.then(|| json!(fps.round())), dragged.ended);
-    let mut ease = shot.spec.ease;
-    let eases = [(Ease::Linear, "Even"), (Ease::Smooth, "Slow in and out"), (Ease::Loop, "There and back")];
-    if choice(ui, "Course", &mut ease, &eases) {
-        set(state, "ease", Some(json!(ease)), true);
-    }
-    let seconds = f64::from(shot.spec.frames) / shot.spec.fps.max(0.1);
-    caption(ui, format!("{seconds:.1} s long"));
-}
-
-fn rendering(ui: &mut Ui, state: &mut State, shot: &Shot) {
-    let id = state.choice.item.clone();
-    let set = |state: &mut State, name: &'static str, value: Option<serde_json::Value>| {
-        state.edit(|project| changes::set_shot(project, &id, name, value));
-    };
-    let mut seed = shot.spec.seed as f64;
-    let dragged = number(ui, "Seed", &mut seed, 0.0..=999_999.0, 0, "");
-    if dragged.changed {
-        set(state, "seed", Some(json!(seed.round() as u64)));
-    }
-    if dragged.ended {
-        state.close_gesture();
-    }
-    let sizes = [
-        (None, "As the picture"),
-        (Some(256), "256"),
-        (Some(512), "512"),
-        (Some(1080), "1080"),
-        (Some(1920), "1920"),
-    ];
-    let mut size = shot.spec.size;
-    let mut options = sizes.to_vec();
-    let own = size.map(|size| size.to_string()).unwrap_or_default();
-    if !options.iter().any(|(option, _)| *option == size) {
-        options.push((size, own.as_str()));
-    }
-    if choice(ui, "Longer side", &mut size, &options) {
-        set(state, "size", size.map(|size| json!(size)));
-        state.close_gesture();
-    }
-    let steps = [(None, "Usual"), (Some(4), "4, quick"), (Some(8), "8"), (Some(12), "12"), (Some(20), "20")];
-    let mut wanted = shot.spec.steps;
-    let own = wanted.map(|steps| steps.to_string()).unwrap_or_default();
-    let mut options = steps.to_vec();
-    if !options.iter().any(|(option, _)| *option == wanted) {
-        options.push((wanted, own.as_str()));
-    }
-    if choice(ui, "Steps", &mut wanted, &options) {
-        set(state, "steps", wanted.map(|steps| json!(steps)));
-        state.close_gesture();
     }
 }

@@ -1,8 +1,9 @@
 //! What is rendered, what waits, what became of the rest.
 
-use eframe::egui::{Align, Layout, Margin, RichText, ScrollArea, Ui};
+use eframe::egui::{Align, Layout, Margin, RichText, Role, ScrollArea, Sense, Ui, WidgetInfo};
 
 use super::making;
+use crate::gui::command::Command;
 use crate::gui::icons;
 use crate::gui::layout::Pane;
 use crate::gui::model::places::unix_now;
@@ -42,12 +43,12 @@ pub(crate) fn show(ui: &mut Ui, state: &mut State) {
                 let name = if paused { "Go on with the queue" } else { "Pause the queue" };
                 let icon = if paused { icons::PLAY } else { icons::PAUSE };
                 if button(ui, Some(icon), name, Tone::Quiet).clicked() {
-                    state.runner.change(|queue| queue.set_paused(!paused));
+                    state.todo.push(Command::PauseQueue);
                 }
                 if jobs.iter().any(|job| job.phase == Phase::Done)
                     && button(ui, None, "Clear finished", Tone::Quiet).clicked()
                 {
-                    state.runner.change(|queue| queue.clear_done());
+                    state.todo.push(Command::ClearFinished);
                 }
             });
         });
@@ -98,7 +99,8 @@ fn words(p: &Palette, job: &Job, live: Option<&Live>) -> (&'static str, eframe::
 fn row(ui: &mut Ui, state: &mut State, job: &Job, live: Option<&Live>) -> Option<Act> {
     let p = palette(ui);
     let mut act = None;
-    card(ui, false, |ui| {
+    let chosen = state.chosen_job == Some(job.id);
+    card(ui, chosen, |ui| {
         ui.horizontal(|ui| {
             if let Some(live) = live
                 && making::thumbnail(ui, state, live).is_some_and(|thumbnail| thumbnail.clicked())
@@ -107,7 +109,12 @@ fn row(ui: &mut Ui, state: &mut State, job: &Job, live: Option<&Live>) -> Option
             }
             let (word, colour) = words(p, job, live);
             badge(ui, word, colour);
-            ui.label(RichText::new(&job.title).font(Type::Strong.font()).color(p.text));
+            let name = RichText::new(&job.title).font(Type::Strong.font()).color(p.text);
+            let name = ui.add(eframe::egui::Label::new(name).selectable(false).sense(Sense::click()));
+            name.widget_info(|| WidgetInfo::selected(Role::ListItem, true, chosen, &job.title));
+            if name.clicked() {
+                state.chosen_job = Some(job.id);
+            }
             caption(ui, remark(job, live));
             ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
                 ui.spacing_mut().item_spacing.x = 0.0;

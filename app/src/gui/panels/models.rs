@@ -1,197 +1,35 @@
 //! The models: what is here, what can be fetched, under which licence.
 
 use std::collections::HashMap;
-use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use eframe::egui::{Margin, RichText, ScrollArea, Ui};
-use kinora_pipeline::progress::{CancelToken, Event, Progress};
-use kinora_pipeline::store::hub::HubOptions;
-use kinora_pipeline::store::model_store::{ModelStatus, ModelStore, Presence};
+use kinora_pipeline::store::model_store::{ModelStatus, Presence};
 
+use crate::cli::DeviceChoice;
+use crate::embedded::kinora_mini_bytes;
+use crate::gui::command::Command;
 use crate::gui::icons;
-use crate::gui::overlays::toasts::{Kind, Toasts};
+use crate::gui::model::weights;
 use crate::gui::state::State;
-use crate::gui::tasks::Wake;
-use crate::gui::tasks::worker::Worker;
+use crate::gui::tasks::models::{Fetching, Question};
 use crate::gui::theme::{Type, palette, space};
-use crate::gui::widgets::{Tone, badge, button, caption, card, muted, progress};
+use crate::gui::widgets::{Tone, badge, button, caption, card, choice, muted, progress};
 use crate::progress::human_bytes;
-
-#[derive(Debug)]
-enum Question {
-    List,
-    Pull { id: String, offline: bool },
-    Verify(String),
-    Remove(String),
-}
-
-enum Answer {
-    List(Result<Vec<ModelStatus>, String>),
-    Said(Kind, String),
-}
-
-/// Opens the store; the network stays untouched when asked so.
-type Open = dyn Fn(bool) -> Result<ModelStore, String> + Send;
-
-/// A download that runs.
-#[derive(Debug, Clone, Default)]
-struct Fetching {
-    id: String,
-    doing: String,
-    fraction: f32,
-}
-
-/// The models as far as they are known.
-#[derive(Debug)]
-pub(crate) struct ModelsState {
-    worker: Worker<Question, Answer>,
-    list: Option<Result<Vec<ModelStatus>, String>>,
-    asked: bool,
-    fetching: Arc<Mutex<Option<Fetching>>>,
-    cancel: Arc<Mutex<CancelToken>>,
-}
-
-impl ModelsState {
-    /// Nothing known yet; nothing is read before the panel is looked at.
-    pub(crate) fn new(root: &Path, wake: Wake) -> Self {
-        let root = root.to_path_buf();
-        Self::over(Box::new(move |offline| store(&root, offline)), wake)
-    }
-
-    /// [`Self::new`] over another store.
-    pub(crate) fn over(open: Box<Open>, wake: Wake) -> Self {
-        let fetching = Arc::new(Mutex::new(None));
-        let cancel = Arc::new(Mutex::new(CancelToken::default()));
-        let (shown, token, redraw) = (Arc::clone(&fetching), Arc::clone(&cancel), Arc::clone(&wake));
-        let start = move || -> Box<dyn FnMut(Question) -> Answer + Send> {
-            Box::new(move |question| answer(question, &*open, &shown, &token, &redraw))
-        };
-        Self { worker: Worker::new("models", wake, start), list: None, asked: false, fetching, cancel }
-    }
-
-    /// Takes in what was answered. Says whether anything was.
-    pub(crate) fn poll(&mut self, toasts: &mut Toasts) -> bool {
-        let answers = self.worker.answers();
-        let any = !answers.is_empty();
-        for answer in answers {
-            match answer {
-                Answer::List(list) => self.list = Some(list),
-                Answer::Said(kind, text) => {
-                    toasts.add(kind, text);
-                    self.worker.ask(Question::List, |waiting| matches!(waiting, Question::List));
-                }
-            }
-        }
-        any
-    }
-
-    /// Whether the list is there.
-    #[cfg(test)]
-    pub(crate) fn is_listed(&self) -> bool {
-        matches!(self.list, Some(Ok(_)))
-    }
-
-    fn fetching(&self) -> Option<Fetching> {
-        self.fetching.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-fn store(root: &Path, offline: bool) -> Result<ModelStore, String> {
-    let mut options = HubOptions::from_env();
-    options.offline |= offline;
-    ModelStore::new(root, options).map_err(|error| error.to_string())
-}
-
-fn answer(
-    question: Question,
-    open: &Open,
-    shown: &Arc<Mutex<Option<Fetching>>>,
-    cancel: &Arc<Mutex<CancelToken>>,
-    wake: &Wake,
-) -> Answer {
-    let said = |result: Result<String, String>| match result {
-        Ok(text) => Answer::Said(Kind::Done, text),
-        Err(text) => Answer::Said(Kind::Error, text),
-    };
-    match question {
-        Question::List => {
-            Answer::List(open(true).and_then(|store| store.list().map_err(|error| error.to_string())))
-        }
-        Question::Verify(id) => said(open(true).and_then(|store| {
-            let report = store.verify(&id).map_err(|error| error.to_string())?;
-            match report.damaged.first() {
-                None => Ok(format!("{id} is sound: {} files match their digests", report.sound.len())),
-                Some((file, problem)) => {
-                    Err(format!("{id} is damaged: {file}: {problem}; remove it and fetch it again"))
-                }
-            }
-        })),
-        Question::Remove(id) => said(open(true).and_then(|store| {
-            let freed = store.remove(&id).map_err(|error| error.to_string())?;
-            Ok(format!("{id} was removed, {} are free again", human_bytes(freed)))
-        })),
-        Question::Pull { id, offline } => {
-            let token = CancelToken::default();
-            *cancel.lock().unwrap_or_else(PoisonError::into_inner) = token.clone();
-            let watch = Watch {
-                id: id.clone(),
-                shown: Arc::clone(shown),
-                cancel: token.clone(),
-                wake: Arc::clone(wake),
-            };
-            let result =
-                open(offline).and_then(|store| store.pull(&id, &watch).map_err(|error| error.to_string()));
-            *shown.lock().unwrap_or_else(PoisonError::into_inner) = None;
-            if token.is_cancelled() {
-                return Answer::Said(
-                    Kind::Info,
-                    format!("fetching {id} was stopped; it goes on where it stopped"),
-                );
-            }
-            said(result.map(|files| format!("{id} is in {}", files.root.display())))
-        }
-    }
-}
-
-struct Watch {
-    id: String,
-    shown: Arc<Mutex<Option<Fetching>>>,
-    cancel: CancelToken,
-    wake: Wake,
-}
-
-impl Progress for Watch {
-    fn event(&self, event: Event) {
-        let Event::Step { stage, done, total, .. } = event else { return };
-        let fraction = if total > 0 { done as f32 / total as f32 } else { 0.0 };
-        let next = Fetching { id: self.id.clone(), doing: stage.to_owned(), fraction };
-        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = Some(next);
-        (self.wake)();
-    }
-
-    fn cancelled(&self) -> bool {
-        self.cancel.is_cancelled()
-    }
-}
 
 /// Draws the panel.
 pub(crate) fn show(ui: &mut Ui, state: &mut State) {
-    if !state.models.asked {
-        state.models.asked = true;
-        state.models.worker.ask(Question::List, |_| false);
-    }
+    state.models.look();
     let fetching = state.models.fetching();
     eframe::egui::Frame::new().inner_margin(Margin::same(10)).show(ui, |ui| {
         let mut offline = state.settings.offline;
         if ui.checkbox(&mut offline, "Never use the network").changed() {
-            state.settings.offline = offline;
-            state.touch_settings();
+            state.todo.push(Command::Offline);
         }
+        device(ui, state);
         ui.add_space(space::XS);
         ScrollArea::vertical().auto_shrink([false, false]).show(ui, |ui| {
             embedded(ui);
-            let models = state.models.list.clone();
+            let models = state.models.list().cloned();
             match models {
                 None => {
                     muted(ui, "Looking…");
@@ -212,6 +50,21 @@ pub(crate) fn show(ui: &mut Ui, state: &mut State) {
     });
 }
 
+/// Where clips are computed, where there is a choice.
+fn device(ui: &mut Ui, state: &mut State) {
+    let cards = state.cards().to_vec();
+    if cards.is_empty() {
+        return;
+    }
+    let mut device = state.settings.device();
+    let cards = cards.iter().enumerate().map(|(at, name)| (DeviceChoice::Cuda(at), name.as_str()));
+    let options: Vec<_> = std::iter::once((DeviceChoice::Cpu, "Processor")).chain(cards).collect();
+    ui.add_space(space::XS);
+    if choice(ui, "Compute on", &mut device, &options) {
+        state.choose_device(device);
+    }
+}
+
 fn embedded(ui: &mut Ui) {
     let p = palette(ui);
     card(ui, false, |ui| {
@@ -219,8 +72,21 @@ fn embedded(ui: &mut Ui) {
             ui.label(RichText::new("Kinora mini").font(Type::Strong.font()).color(p.text));
             badge(ui, "Built in", p.good);
         });
+        caption(ui, human_bytes(kinora_mini_bytes()));
         caption(ui, "Follow-Your-Click, 256 × 256, 16 frames. MIT or Apache-2.0. Works without any network.");
     });
+}
+
+/// What it takes on the disk, or would.
+fn size_of(model: &ModelStatus) -> String {
+    match (model.presence, weights::file_bytes(&model.id)) {
+        (Presence::Partial, Some(whole)) => {
+            format!("{} of about {}", human_bytes(model.bytes), human_bytes(whole))
+        }
+        (Presence::Absent, Some(whole)) => format!("About {} to fetch", human_bytes(whole)),
+        _ if model.bytes > 0 => human_bytes(model.bytes),
+        _ => String::new(),
+    }
 }
 
 fn row(
@@ -242,8 +108,16 @@ fn row(
                 Presence::Present => badge(ui, "Installed", p.good),
             }
         });
-        if model.bytes > 0 {
-            caption(ui, human_bytes(model.bytes));
+        let size = size_of(model);
+        if !size.is_empty() {
+            caption(ui, size);
+        }
+        // A base alone renders nothing.
+        let card = matches!(state.settings.device(), DeviceChoice::Cuda(_));
+        let memory = weights::memory_bytes(id, &model.needs, card).filter(|_| !model.needs.is_empty());
+        if let Some(memory) = memory {
+            let size = human_bytes(memory);
+            caption(ui, format!("Needs about {size} of memory, and more the larger the picture"));
         }
         caption(ui, &model.licence);
         let missing: Vec<&str> = model
@@ -264,7 +138,7 @@ fn row(
             if mine.is_some() {
                 if button(ui, Some(icons::CIRCLE_STOP), &format!("Stop fetching {id}"), Tone::Plain).clicked()
                 {
-                    state.models.cancel.lock().unwrap_or_else(PoisonError::into_inner).cancel();
+                    state.models.stop_fetching();
                 }
                 return;
             }
@@ -278,16 +152,16 @@ fn row(
                         .clicked()
                     {
                         let pull = Question::Pull { id: id.clone(), offline: state.settings.offline };
-                        state.models.worker.ask(pull, |_| false);
+                        state.models.ask(pull);
                     }
                 });
             }
             if model.presence != Presence::Absent {
                 if button(ui, None, &format!("Check {id}"), Tone::Quiet).clicked() {
-                    state.models.worker.ask(Question::Verify(id.clone()), |_| false);
+                    state.models.ask(Question::Verify(id.clone()));
                 }
                 if button(ui, None, &format!("Remove {id}"), Tone::Danger).clicked() {
-                    state.models.worker.ask(Question::Remove(id.clone()), |_| false);
+                    state.models.ask(Question::Remove(id.clone()));
                 }
             }
         });

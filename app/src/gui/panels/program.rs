@@ -17,7 +17,7 @@ use crate::gui::state::State;
 use crate::gui::tasks::pictures::Loading;
 use crate::gui::tasks::player::{Film, FilmInfo};
 use crate::gui::theme::{Type, palette, space};
-use crate::gui::widgets::{empty, icon_button, progress, tool_button};
+use crate::gui::widgets::{Tone, button, empty, icon_button, progress, slid, tool_button};
 
 /// Height of the transport below the picture.
 const BAR: f32 = 66.0;
@@ -98,6 +98,19 @@ fn play(ui: &mut Ui, state: &mut State, area: Rect, info: FilmInfo) {
     }
     if !sequence {
         compare(ui, state, stage, &info, &response);
+    }
+    if state.shows_source() {
+        let wide = vec2(190.0, 30.0);
+        let spot = Rect::from_center_size(stage.center_bottom() - vec2(0.0, 30.0), wide);
+        ui.scope_builder(UiBuilder::new().max_rect(spot), |ui| {
+            let name = Command::AnimateFrame.name();
+            if button(ui, Some(icons::CLAPPERBOARD), name, Tone::Main)
+                .on_hover_text(Command::AnimateFrame.tip(ui.ctx()))
+                .clicked()
+            {
+                state.todo.push(Command::AnimateFrame);
+            }
+        });
     }
     if response.clicked() && state.monitor.other.is_none() {
         state.todo.push(Command::PlayPause);
@@ -316,19 +329,25 @@ fn loudness(ui: &mut Ui, state: &mut State) {
     }
 }
 
-/// Whether the chosen take or the timeline is played.
+/// Whether the chosen take, the timeline or the clip a picture is from is played.
 fn source(ui: &mut Ui, state: &mut State) {
-    let (on, tip) = (state.monitor.sequence, "Plays the timeline, or the chosen take");
-    ui.add_enabled_ui(state.timeline_info().is_some(), |ui| {
-        if tool_button(ui, icons::LIST_VIDEO, "Play the timeline", tip, on).clicked() {
-            if on {
-                state.monitor_latest();
-            } else {
-                let t = state.sequence.playhead;
-                state.show_timeline_at(t);
-            }
+    let ctx = ui.ctx().clone();
+    let choices = [
+        (Command::PlayTimeline, icons::LIST_VIDEO, state.monitor.sequence),
+        (Command::PlaySource, icons::CLAPPERBOARD, state.shows_source()),
+    ];
+    for (command, icon, on) in choices {
+        // Few pictures are frames of clips.
+        if command == Command::PlaySource && !state.has_source() {
+            continue;
         }
-    });
+        let can = state.blocked(command).is_none();
+        ui.add_enabled_ui(can, |ui| {
+            if tool_button(ui, icon, command.name(), &command.tip(&ctx), on).clicked() {
+                state.todo.push(command);
+            }
+        });
+    }
 }
 
 /// The line with the playhead.
@@ -361,6 +380,10 @@ fn scrubber(ui: &mut Ui, state: &mut State, info: Option<FilmInfo>) {
         let share = ((at.x - rail.left()) / rail.width()).clamp(0.0, 1.0);
         let frame = (share * (info.frames - 1) as f32).round() as usize;
         state.monitor.go_to(&info, frame);
+    }
+    let last = (info.frames - 1) as f64 / info.fps;
+    if let Some(t) = slid(ui, &response, position, &(0.0..=last), 1.0 / info.fps) {
+        state.monitor.go_to(&info, (t * info.fps).round() as usize);
     }
     let x = along(info.frame_at(state.monitor.position));
     ui.painter().rect_filled(rail.with_max_x(x), 2, p.accent);

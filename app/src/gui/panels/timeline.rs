@@ -103,7 +103,7 @@ pub(crate) fn show(ui: &mut Ui, state: &mut State) {
             let left = room - height;
             if left > 0.0 {
                 let (rect, response) =
-                    ui.allocate_exact_size(vec2(ui.available_width().max(1.0), left), Sense::click());
+                    ui.allocate_exact_size(vec2(ui.available_width().max(1.0), left), Sense::CLICK);
                 ui.painter().rect_filled(rect.with_min_x(scale.left), 0, p.field);
                 if response.clicked() {
                     (state.sequence.chosen, state.sequence.keys) = (None, None);

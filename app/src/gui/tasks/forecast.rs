@@ -99,6 +99,14 @@ impl Outlooks {
         matches!(&self.known, Some((_, _, Ok(outlook))) if outlook.known)
     }
 
+    /// Whether what is known is about the document and the shot that were asked about last.
+    #[cfg(test)]
+    pub(crate) fn is_settled(&self) -> bool {
+        self.known.as_ref().is_some_and(|(revision, shot, _)| {
+            self.asked.is_some() && (*revision, shot.as_str()) == (self.changed.0, self.changed.1.as_str())
+        })
+    }
+
     /// Takes in what was planned. Says whether anything was.
     pub(crate) fn poll(&mut self) -> bool {
         let answers = self.worker.answers();
@@ -112,7 +120,7 @@ impl Outlooks {
 
 fn plan(shop: &Shop, cache: &Path, question: &Question) -> Result<Outlook, String> {
     let document = document(&question.value, "project")?;
-    let options = options(shop, cache, &question.folder, &question.shot, false)?;
+    let options = options(shop.for_plans()?, cache, &question.folder, &question.shot, false)?;
     let plan = Plan::build(&document, &options).map_err(|error| error.to_string())?;
     let forecast = plan.forecast();
     let known = plan.steps().iter().any(|step| step.node == question.shot && step.cached);

@@ -181,7 +181,7 @@ impl Cutter {
     fn answer(&mut self, question: &Question) -> Result<MaskShown, String> {
         let begun = std::time::Instant::now();
         let Question { key, picture } = question;
-        let machinery = self.shop.machinery()?;
+        let machinery = self.shop.for_plans()?;
         let (mask, found) = match &key.source {
             MaskSource::Prepare => {
                 self.prepared(key, picture)?;
@@ -223,7 +223,7 @@ impl Cutter {
             let kept = self.prepared.remove(at);
             self.prepared.push(kept);
         } else {
-            let cut = self.shop.machinery()?.prepare(picture).map_err(|e| e.to_string())?;
+            let cut = self.shop.for_plans()?.prepare(picture).map_err(|e| e.to_string())?;
             self.prepared.push((key.picture.clone(), cut));
             if self.prepared.len() > PREPARED {
                 self.prepared.remove(0);

@@ -1,11 +1,13 @@
 //! Runs the jobs of the queue, one after the other, on a thread of its own.
 
+mod watch;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use kinora_pipeline::progress::{CancelToken, Event, Preview, Progress};
+use kinora_pipeline::progress::CancelToken;
 use kinora_pipeline::store::assets::asset_roots;
 use kinora_pipeline::store::cache::{Cache, CacheKey};
 use kinora_pipeline::workflow::{
@@ -15,10 +17,9 @@ use serde_json::Value;
 
 use super::moving::Moving;
 use super::{Shop, Wake};
+use crate::engines::Machinery;
 use crate::gui::model::queue::{Ending, Job, Purpose, Queue};
-
-/// Shortest time between two redraws asked for by progress.
-const REDRAW: Duration = Duration::from_millis(33);
+use watch::{Meter, Watch};
 
 /// What the running job is at.
 #[derive(Debug, Clone)]
@@ -223,6 +224,10 @@ fn serve(shared: &Arc<Shared>) {
             }
         };
         let seconds = begun.elapsed().as_secs_f64();
+        // The next job of a line that goes on uses the same weights; after one that was stopped nobody waits.
+        if !matches!(ending, Ending::Done(_)) {
+            shared.shop.free_renders();
+        }
         let mut inner = shared.lock();
         let notices = inner.live.take().map(|live| live.notices).unwrap_or_default();
         // A window that closes leaves its job to the next one.
@@ -255,7 +260,7 @@ impl From<RunError> for Stop {
 
 /// How a job's document is planned: to see a shot, or to write one file.
 pub(crate) fn options(
-    shop: &Shop,
+    engines: Arc<Machinery>,
     cache: &Path,
     folder: &Path,
     target: &str,
@@ -269,7 +274,7 @@ pub(crate) fn options(
         // Unfinished work goes on where it stopped, and finished files are not made twice.
         resume: true,
         targets: Some(vec![target.to_owned()]),
-        engines: shop.machinery()?,
+        engines,
         cache: Cache::open(cache).map_err(|error| error.to_string())?,
     })
 }
@@ -290,8 +295,9 @@ fn work(
         Purpose::Export { node } => node,
     };
     let document = document(&job.document, &job.title).map_err(Stop::failed)?;
+    let engines = shared.shop.for_renders().map_err(Stop::failed)?;
     let mut options =
-        options(&shared.shop, &shared.cache, &job.folder, target, job.force).map_err(Stop::failed)?;
+        options(engines, &shared.cache, &job.folder, target, job.force).map_err(Stop::failed)?;
     options.out.clone_from(&job.out);
     let plan = Plan::build(&document, &options).map_err(Stop::failed)?;
     let watch = Watch {
@@ -306,157 +312,4 @@ fn work(
     let files = report.outputs.values().map(|written| written.path.clone()).collect();
     let key = plan.steps().iter().find(|step| step.node == *target).map(|step| step.key.clone());
     Ok((files, key))
-}
-
-/// Turns steps of nodes into one fraction.
-struct Meter {
-    /// Nodes that run, with their share of the whole.
-    shares: Vec<(String, f64)>,
-    done: f64,
-}
-
-/// The stages of an animation with their share of its time, measured on the embedded model.
-const STAGES: [(&str, f64); 5] =
-    [("encode", 0.06), ("denoise", 0.62), ("decode", 0.12), ("detail", 0.12), ("compose", 0.08)];
-
-impl Meter {
-    fn new(plan: &Plan) -> Self {
-        let steps: Vec<_> = plan.steps().iter().filter(|step| step.needed && !step.cached).collect();
-        let total: f64 = steps.iter().map(|step| step.seconds.max(0.01)).sum();
-        let shares =
-            steps.iter().map(|step| (step.node.clone(), step.seconds.max(0.01) / total.max(0.01))).collect();
-        Self { shares, done: 0.0 }
-    }
-
-    fn share(&self, node: &str) -> f64 {
-        self.shares.iter().find(|(name, _)| name == node).map_or(0.0, |(_, share)| *share)
-    }
-
-    fn finished(&mut self, node: &str) -> f64 {
-        self.done = (self.done + self.share(node)).min(1.0);
-        if let Some(entry) = self.shares.iter_mut().find(|(name, _)| name == node) {
-            entry.1 = 0.0;
-        }
-        self.done
-    }
-
-    fn step(&self, node: &str, stage: &str, done: usize, total: usize) -> f64 {
-        let within = if total > 0 { (done as f64 / total as f64).min(1.0) } else { 0.0 };
-        let within = match STAGES.iter().position(|(name, _)| *name == stage) {
-            // Encoding is also what saving a file is called, and then it is all there is.
-            Some(at) if !(stage == "encode" && self.shares.len() == 1) => {
-                STAGES.iter().take(at).map(|(_, share)| share).sum::<f64>()
-                    + within * STAGES.get(at).map_or(0.0, |(_, share)| *share)
-            }
-            _ => within,
-        };
-        (self.done + within * self.share(node)).min(1.0)
-    }
-}
-
-struct Watch<'a> {
-    shared: &'a Shared,
-    document: &'a Document,
-    cancel: CancelToken,
-    meter: Mutex<Meter>,
-    drawn: Mutex<Instant>,
-}
-
-/// What an op does, for people.
-fn doing(op: &str) -> &str {
-    match op {
-        "image.load" | "video.load" => "Reading the picture",
-        "video.frame" => "Taking the frame",
-        "mask.click" => "Cutting out what moves",
-        "mask.import" | "mask.combine" => "Preparing the mask",
-        "animate.click" => "Starting the animation",
-        "video.save" | "sequence.save" | "image.save" => "Writing the file",
-        _ => "Working",
-    }
-}
-
-fn stage_words(stage: &str) -> &str {
-    match stage {
-        "encode" => "Encoding",
-        "denoise" => "Imagining the motion",
-        "decode" => "Decoding frames",
-        "detail" => "Recovering detail",
-        "compose" => "Composing frames",
-        "frames" => "Reading frames",
-        other => other,
-    }
-}
-
-impl Progress for Watch<'_> {
-    fn event(&self, event: Event) {
-        {
-            let mut meter = self.meter.lock().unwrap_or_else(PoisonError::into_inner);
-            let mut inner = self.shared.lock();
-            let Some(live) = &mut inner.live else { return };
-            match event {
-                Event::NodeStarted { op, .. } => live.doing = doing(&op).to_owned(),
-                Event::NodeFinished { node, .. } => live.fraction = meter.finished(&node) as f32,
-                Event::Step { node, stage, done, total } => {
-                    live.fraction = live.fraction.max(meter.step(&node, stage, done, total) as f32);
-                    live.doing = match total {
-                        0 => format!("{} {done}", stage_words(stage)),
-                        _ => format!("{} {done} of {total}", stage_words(stage)),
-                    };
-                }
-                Event::Notice { message, .. } => {
-                    if live.notices.len() < 20 {
-                        live.notices.push(message);
-                    }
-                }
-                Event::Wrote { .. } => {}
-            }
-        }
-        let mut drawn = self.drawn.lock().unwrap_or_else(PoisonError::into_inner);
-        if drawn.elapsed() >= REDRAW {
-            *drawn = Instant::now();
-            drop(drawn);
-            (self.shared.wake)();
-        }
-    }
-
-    fn wants_previews(&self) -> bool {
-        true
-    }
-
-    fn preview(&self, preview: Preview) {
-        let Some(moving) = Moving::of(&preview, self.document) else { return };
-        if let Some(live) = &mut self.shared.lock().live {
-            live.moving = Some(Arc::new(moving));
-        }
-        (self.shared.wake)();
-    }
-
-    fn cancelled(&self) -> bool {
-        self.cancel.is_cancelled()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_fraction_only_grows_and_ends_at_one() {
-        let mut meter = Meter {
-            shares: vec![("photo".into(), 0.1), ("shot".into(), 0.8), ("file".into(), 0.1)],
-            done: 0.0,
-        };
-        let mut seen = vec![meter.finished("photo")];
-        for (stage, _) in STAGES {
-            for done in 1..=4 {
-                seen.push(meter.step("shot", stage, done, 4));
-            }
-        }
-        seen.push(meter.finished("shot"));
-        seen.push(meter.step("file", "frames", 1, 2));
-        seen.push(meter.finished("file"));
-        assert!(seen.is_sorted(), "{seen:?}");
-        assert!((seen.last().unwrap() - 1.0).abs() < 1e-9);
-        assert_eq!(meter.step("unknown", "decode", 1, 0), 1.0);
-    }
 }

@@ -67,9 +67,11 @@ fn a_document_of_the_window_renders_as_from_a_terminal_and_exports() {
     let text = std::fs::read_to_string(&path).unwrap();
     let document = kinora_pipeline::workflow::Document::parse(&text, "saved").unwrap();
     let cache = desk.path("other-cache");
-    let shop = crate::gui::tasks::Shop::default();
+    let engines = crate::gui::tasks::Shop::new(&desk.path("models"), crate::cli::DeviceChoice::Cpu)
+        .for_renders()
+        .unwrap();
     let options =
-        crate::gui::tasks::runner::options(&shop, &cache, path.parent().unwrap(), "shot", false).unwrap();
+        crate::gui::tasks::runner::options(engines, &cache, path.parent().unwrap(), "shot", false).unwrap();
     let plan = kinora_pipeline::workflow::Plan::build(&document, &options).unwrap();
     let mut context = kinora_pipeline::workflow::RunContext {
         progress: &kinora_pipeline::progress::NullProgress,
@@ -180,7 +182,7 @@ fn the_mask_on_the_canvas_is_the_mask_of_a_render() {
         &kinora_pipeline::media::ImageLimits::default(),
     )
     .unwrap();
-    let machinery = desk.state().shop.machinery().unwrap();
+    let machinery = desk.state().shop.for_plans().unwrap();
     let point = kinora_pipeline::workflow::Point { x: 0.5, y: 0.6, keep: true };
     let query = kinora_pipeline::workflow::MaskQuery {
         points: &[point],

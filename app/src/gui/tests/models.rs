@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::support::{Desk, SMALL};
 use crate::gui::layout::Pane;
-use crate::gui::panels::models::ModelsState;
+use crate::gui::tasks::models::ModelsState;
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 /// Bytes the server sends at once, slowly.

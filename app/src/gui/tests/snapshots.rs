@@ -22,7 +22,7 @@ use crate::gui::model::queue::{Ending, Order, Purpose};
 use crate::gui::model::settings::ThemeChoice;
 use crate::gui::model::timeline::Edge;
 use crate::gui::overlays::modal::Modal;
-use crate::gui::state::{Missing, State};
+use crate::gui::state::{MaskView, Missing, State};
 use crate::gui::tasks::masks::Masking;
 use crate::gui::tasks::moving::Moving;
 use crate::gui::tasks::runner::Live;
@@ -146,8 +146,12 @@ fn every_panel_and_dialog() {
         }
         album.take(&mut desk, &format!("panel_{}", pane.title().to_lowercase()));
     }
-    desk.harness.state_mut().only(Pane::Program);
+    desk.harness.state_mut().only(Pane::Canvas);
     desk.harness.set_size(vec2(640.0, 480.0));
+    desk.state_mut().canvas.view = MaskView::Matte;
+    album.take(&mut desk, "panel_canvas_matte");
+    desk.state_mut().canvas.view = MaskView::Tint;
+    desk.harness.state_mut().only(Pane::Program);
     desk.state_mut().runner.pretend(Some(being_made()));
     desk.state_mut().monitor.watch(MADE);
     album.take(&mut desk, "panel_program_making");

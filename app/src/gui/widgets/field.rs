@@ -112,26 +112,31 @@ pub(crate) fn choice<T: Copy + PartialEq>(
     value: &mut T,
     options: &[(T, &str)],
 ) -> bool {
+    let before = *value;
+    let shown = options.iter().find(|(option, _)| *option == before).map_or("", |(_, name)| name);
+    menu(ui, label, shown, |ui| {
+        for &(option, name) in options {
+            ui.selectable_value(value, option, name);
+        }
+    });
+    *value != before
+}
+
+/// A list that opens over the panel; `shown` is what is chosen, `add` draws the lines.
+pub(crate) fn menu(ui: &mut Ui, label: &str, shown: &str, add: impl FnOnce(&mut Ui)) {
     row(ui, label, |ui| {
-        let before = *value;
-        let shown = options.iter().find(|(option, _)| *option == before).map_or("", |(_, name)| name);
         let enabled = ui.is_enabled();
         let combo = ComboBox::from_id_salt(label)
             .selected_text(shown)
             .width(ui.available_width().min(168.0))
             .height(360.0)
-            .show_ui(ui, |ui| {
-                for &(option, name) in options {
-                    ui.selectable_value(value, option, name);
-                }
-            });
+            .show_ui(ui, add);
         combo.response.widget_info(|| {
             let mut info = WidgetInfo::labeled(Role::ComboBox, enabled, label);
             info.current_text_value = Some(shown.to_owned());
             info
         });
-        *value != before
-    })
+    });
 }
 
 /// A few choices side by side, no wider than there is room.

@@ -2,6 +2,8 @@
 
 use proptest::prelude::*;
 
+use kinora_pipeline::workflow::ops::Candidate;
+
 use super::super::places::Places;
 use super::*;
 

@@ -74,7 +74,8 @@ pub(super) fn track(
             state.arrange("Remove track", |timeline| timeline.remove_track(track));
         }
     });
-    let back = ui.interact(area, ui.scope_id().with(("track", track)), Sense::click());
+    // Nothing that keys could do lies here.
+    let back = ui.interact(area, ui.scope_id().with(("track", track)), Sense::CLICK);
     if back.clicked() {
         (state.sequence.chosen, state.sequence.keys) = (None, None);
     }

@@ -9,10 +9,10 @@ use super::{LANE, Scale, at, ground, head};
 use crate::gui::icons;
 use crate::gui::model::keys::{self, Lane, keys_of};
 use crate::gui::model::timeline::Placed;
-use crate::gui::sequence::Drag;
+use crate::gui::sequence::{Drag, Focus};
 use crate::gui::state::State;
 use crate::gui::theme::{Type, palette, region_colour};
-use crate::gui::widgets::{icon_button, shortened};
+use crate::gui::widgets::{arrows, icon_button, shortened};
 
 /// Room above the value 1 and below the value 0.
 const MARGIN: f32 = 9.0;
@@ -178,6 +178,16 @@ fn diamonds(ui: &Ui, state: &mut State, lane: &Lane, clip: &Placed, rect: Rect, 
             ui.ctx().set_cursor_icon(CursorIcon::Grab);
         }
         let response = response.on_hover_text(format!("{:.0} % at {t:.2} s", value * 100.0));
+        let by = arrows(ui, &response);
+        if by != Vec2::ZERO {
+            if !chosen {
+                choose(state, lane.region, index, false);
+            }
+            state.nudge_keys(f64::from(by.x), f64::from(-by.y));
+        }
+        if response.gained_focus() {
+            state.focus = Focus::Timeline;
+        }
         let started = response.drag_started_by(PointerButton::Primary);
         if response.clicked() || started && !chosen {
             let more = ui.input(|input| input.modifiers.shift || input.modifiers.command);

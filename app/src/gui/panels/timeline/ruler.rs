@@ -6,6 +6,7 @@ use super::Scale;
 use crate::gui::sequence::Drag;
 use crate::gui::state::State;
 use crate::gui::theme::{Type, palette};
+use crate::gui::widgets::slid;
 
 /// Seconds between labels that can be chosen.
 const STEPS: [f64; 18] = [
@@ -72,6 +73,13 @@ pub(super) fn show(ui: &Ui, state: &mut State, rect: Rect, scale: &Scale) {
             Stroke::new(1.0, p.accent),
             eframe::egui::StrokeKind::Inside,
         );
+    }
+    let film = state.timeline_info();
+    if let Some(t) = film.and_then(|film| {
+        let last = (film.frames - 1) as f64 / film.fps;
+        slid(ui, &response, playhead, &(0.0..=last), 1.0 / film.fps)
+    }) {
+        state.show_timeline_at(t);
     }
     // A press and release within one frame is no drag.
     if response.clicked()
