@@ -6,13 +6,16 @@
 mod actions;
 mod app;
 mod command;
+mod exporting;
 mod files;
 mod icons;
 mod jobs;
 mod layout;
+mod marking;
 mod measure;
 mod model;
 mod monitor;
+mod outlook;
 mod overlays;
 mod panels;
 mod samples;
@@ -23,6 +26,7 @@ mod tasks;
 #[cfg(test)]
 mod tests;
 mod text;
+mod textures;
 mod theme;
 mod widgets;
 

@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use eframe::egui::{Color32, ColorImage, Context, TextureHandle, TextureId, TextureOptions};
+use eframe::egui::{Color32, ColorImage, Context};
 
 use super::command::Command;
 use super::model::changes::Click;
@@ -33,6 +33,7 @@ use super::tasks::runner::Runner;
 use super::tasks::sound::{Sound, Way};
 use super::tasks::waves::Waves;
 use super::tasks::{Shop, Wake};
+use super::textures::Textures;
 use super::theme::region_colour;
 
 /// What is chosen.
@@ -123,66 +124,6 @@ pub(crate) struct Missing {
     pub(crate) gone: Vec<(Named, String)>,
 }
 
-/// Pictures on the graphics card.
-#[derive(Default)]
-pub(crate) struct Textures {
-    // Weak, so that no other image can come to lie where one lay that is on the card.
-    slots: HashMap<String, (TextureHandle, Weak<ColorImage>, u64)>,
-    frame: u64,
-}
-
-impl std::fmt::Debug for Textures {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Textures({})", self.slots.len())
-    }
-}
-
-impl Textures {
-    /// The texture of an image; uploaded when the slot held another one.
-    pub(crate) fn get(&mut self, ctx: &Context, slot: &str, image: &Arc<ColorImage>) -> TextureId {
-        let frame = self.frame;
-        if let Some((handle, shown, used)) = self.slots.get_mut(slot) {
-            *used = frame;
-            if shown.as_ptr() != Arc::as_ptr(image) {
-                handle.set(fitting(ctx, image), options());
-                *shown = Arc::downgrade(image);
-            }
-            return handle.id();
-        }
-        let handle = ctx.load_texture(slot, fitting(ctx, image), options());
-        let id = handle.id();
-        self.slots.insert(slot.to_owned(), (handle, Arc::downgrade(image), frame));
-        id
-    }
-
-    /// Frees what was not shown for a while.
-    pub(crate) fn sweep(&mut self) {
-        self.frame += 1;
-        let frame = self.frame;
-        self.slots.retain(|_, (_, _, used)| frame - *used < 240);
-    }
-}
-
-fn options() -> TextureOptions {
-    TextureOptions { mipmap_mode: Some(eframe::egui::TextureFilter::Linear), ..TextureOptions::LINEAR }
-}
-
-/// The image itself, or every n-th pixel of it where the card takes no texture of that size.
-fn fitting(ctx: &Context, image: &Arc<ColorImage>) -> eframe::egui::ImageData {
-    let limit = ctx.input(|input| input.max_texture_side).max(64);
-    let [width, height] = image.size;
-    if width <= limit && height <= limit {
-        return eframe::egui::ImageData::Color(Arc::clone(image));
-    }
-    let step = width.max(height).div_ceil(limit);
-    let (w, h) = (width.div_ceil(step), height.div_ceil(step));
-    let pixels = (0..h)
-        .flat_map(|y| (0..w).map(move |x| y * step * width + x * step))
-        .map(|at| image.pixels.get(at).copied().unwrap_or(Color32::BLACK))
-        .collect();
-    eframe::egui::ImageData::Color(Arc::new(ColorImage::new([w, h], pixels)))
-}
-
 /// Everything the panels show and change.
 #[derive(Debug)]
 pub(crate) struct State {
@@ -202,10 +143,14 @@ pub(crate) struct State {
     pub(crate) waves: Waves,
     pub(crate) sound: Sound,
     pub(crate) outlooks: Outlooks,
+    /// Those of files in the export dialog.
+    pub(crate) export_outlooks: Outlooks,
     pub(crate) monitor: Monitor,
     pub(crate) sequence: TimelineView,
     /// Which panel the keys that change things are meant for.
     pub(crate) focus: Focus,
+    /// Which shots were changed since their latest take, for one revision of the document.
+    pub(crate) changed: Option<(u64, HashMap<String, bool>)>,
     /// The films of nodes, for one revision of the document.
     pub(crate) films: Option<(u64, HashMap<String, Option<Film>>)>,
     pub(crate) dialogs: Dialogs,
@@ -254,9 +199,11 @@ impl State {
             // Tests make no noise, and must not depend on what is plugged in.
             sound: Sound::new(if cfg!(test) { Way::Off } else { Way::Device }),
             outlooks: Outlooks::new(Arc::clone(&shop), &places.cache, Arc::clone(&wake)),
+            export_outlooks: Outlooks::new(Arc::clone(&shop), &places.cache, Arc::clone(&wake)),
             monitor: Monitor::default(),
             sequence: TimelineView::default(),
             focus: Focus::default(),
+            changed: None,
             films: None,
             dialogs: Dialogs::new(Arc::clone(&wake)),
             opener: Opener::new(&places, Arc::clone(&wake)),
@@ -286,7 +233,26 @@ impl State {
         if !state.orphans.is_empty() {
             state.modal = Some(Modal::Recover);
         }
+        state.go_on_with_jobs();
         state
+    }
+
+    /// Begins with jobs that were left waiting, and says so; of those that do not begin by themselves too.
+    fn go_on_with_jobs(&mut self) {
+        let (cut, waiting) = self.runner.look(|queue, _| {
+            let count = |phase| queue.jobs().iter().filter(|job| job.phase == phase).count();
+            (count(Phase::Interrupted), count(Phase::Waiting))
+        });
+        let jobs = |count: usize| if count == 1 { "1 job".to_owned() } else { format!("{count} jobs") };
+        if self.runner.go_on() > 0 {
+            self.toasts.add(Kind::Info, format!("going on with {} that waited", jobs(waiting)));
+        } else if waiting > 0 {
+            self.toasts.add(Kind::Info, format!("the queue is paused: {} in it", jobs(waiting)));
+        }
+        if cut > 0 {
+            let text = format!("cut short last time: {}; under Jobs to go on with", jobs(cut));
+            self.toasts.add(Kind::Warning, text);
+        }
     }
 
     /// Takes in what the threads finished. Called often, also while nothing is drawn.
@@ -297,6 +263,7 @@ impl State {
         news |= self.strips.poll();
         news |= self.waves.poll();
         news |= self.outlooks.poll();
+        news |= self.export_outlooks.poll();
         news |= self.models.poll(&mut self.toasts);
         for ended in self.runner.news() {
             self.job_ended(ended);

@@ -1,6 +1,7 @@
 //! The window driven as a person would drive it: by the names of what is on the screen.
 
 mod crash;
+mod export;
 mod film;
 mod flow;
 mod jobs;
@@ -11,4 +12,5 @@ mod shell;
 mod snapshots;
 mod sound;
 pub(crate) mod support;
+mod takes;
 mod timeline;

@@ -1,5 +1,7 @@
 //! Runs the jobs of the queue, one after the other, on a thread of its own.
 
+mod meter;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -13,9 +15,11 @@ use kinora_pipeline::workflow::{
 };
 use serde_json::Value;
 
+use meter::Meter;
+
 use super::moving::Moving;
 use super::{Shop, Wake};
-use crate::gui::model::queue::{Ending, Job, Purpose, Queue};
+use crate::gui::model::queue::{Ending, Job, Phase, Purpose, Queue};
 
 /// Shortest time between two redraws asked for by progress.
 const REDRAW: Duration = Duration::from_millis(33);
@@ -59,8 +63,6 @@ pub(crate) struct News {
     pub(crate) job: Job,
     /// How it ended.
     pub(crate) ending: Ending,
-    /// How long it took.
-    pub(crate) seconds: f64,
     /// The cache key of the clip of a take.
     pub(crate) key: Option<CacheKey>,
 }
@@ -136,6 +138,19 @@ impl Runner {
             Ok(thread) => self.thread = Some(thread),
             Err(error) => tracing::error!(%error, "no thread for jobs"),
         }
+    }
+
+    /// Begins with the jobs that an earlier window left waiting; how many those are. None while the queue is
+    /// paused.
+    pub(crate) fn go_on(&mut self) -> usize {
+        let waiting = self.look(|queue, _| {
+            let waits = queue.jobs().iter().filter(|job| job.phase == Phase::Waiting).count();
+            if queue.is_paused() { 0 } else { waits }
+        });
+        if waiting > 0 {
+            self.start();
+        }
+        waiting
     }
 
     /// Stops a job, whether it runs or waits.
@@ -230,7 +245,10 @@ fn serve(shared: &Arc<Shared>) {
             return;
         }
         inner.queue.end(job.id, ending.clone(), seconds, notices);
-        inner.news.push(News { job, ending, seconds, key });
+        if let (Some(key), Purpose::Take { .. }) = (&key, &job.purpose) {
+            inner.queue.keep_clip(job.id, key.hex());
+        }
+        inner.news.push(News { job, ending, key });
         drop(inner);
         (shared.wake)();
     }
@@ -306,52 +324,6 @@ fn work(
     let files = report.outputs.values().map(|written| written.path.clone()).collect();
     let key = plan.steps().iter().find(|step| step.node == *target).map(|step| step.key.clone());
     Ok((files, key))
-}
-
-/// Turns steps of nodes into one fraction.
-struct Meter {
-    /// Nodes that run, with their share of the whole.
-    shares: Vec<(String, f64)>,
-    done: f64,
-}
-
-/// The stages of an animation with their share of its time, measured on the embedded model.
-const STAGES: [(&str, f64); 5] =
-    [("encode", 0.06), ("denoise", 0.62), ("decode", 0.12), ("detail", 0.12), ("compose", 0.08)];
-
-impl Meter {
-    fn new(plan: &Plan) -> Self {
-        let steps: Vec<_> = plan.steps().iter().filter(|step| step.needed && !step.cached).collect();
-        let total: f64 = steps.iter().map(|step| step.seconds.max(0.01)).sum();
-        let shares =
-            steps.iter().map(|step| (step.node.clone(), step.seconds.max(0.01) / total.max(0.01))).collect();
-        Self { shares, done: 0.0 }
-    }
-
-    fn share(&self, node: &str) -> f64 {
-        self.shares.iter().find(|(name, _)| name == node).map_or(0.0, |(_, share)| *share)
-    }
-
-    fn finished(&mut self, node: &str) -> f64 {
-        self.done = (self.done + self.share(node)).min(1.0);
-        if let Some(entry) = self.shares.iter_mut().find(|(name, _)| name == node) {
-            entry.1 = 0.0;
-        }
-        self.done
-    }
-
-    fn step(&self, node: &str, stage: &str, done: usize, total: usize) -> f64 {
-        let within = if total > 0 { (done as f64 / total as f64).min(1.0) } else { 0.0 };
-        let within = match STAGES.iter().position(|(name, _)| *name == stage) {
-            // Encoding is also what saving a file is called, and then it is all there is.
-            Some(at) if !(stage == "encode" && self.shares.len() == 1) => {
-                STAGES.iter().take(at).map(|(_, share)| share).sum::<f64>()
-                    + within * STAGES.get(at).map_or(0.0, |(_, share)| *share)
-            }
-            _ => within,
-        };
-        (self.done + within * self.share(node)).min(1.0)
-    }
 }
 
 struct Watch<'a> {
@@ -433,30 +405,5 @@ impl Progress for Watch<'_> {
 
     fn cancelled(&self) -> bool {
         self.cancel.is_cancelled()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_fraction_only_grows_and_ends_at_one() {
-        let mut meter = Meter {
-            shares: vec![("photo".into(), 0.1), ("shot".into(), 0.8), ("file".into(), 0.1)],
-            done: 0.0,
-        };
-        let mut seen = vec![meter.finished("photo")];
-        for (stage, _) in STAGES {
-            for done in 1..=4 {
-                seen.push(meter.step("shot", stage, done, 4));
-            }
-        }
-        seen.push(meter.finished("shot"));
-        seen.push(meter.step("file", "frames", 1, 2));
-        seen.push(meter.finished("file"));
-        assert!(seen.is_sorted(), "{seen:?}");
-        assert!((seen.last().unwrap() - 1.0).abs() < 1e-9);
-        assert_eq!(meter.step("unknown", "decode", 1, 0), 1.0);
     }
 }
