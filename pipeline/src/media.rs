@@ -30,4 +30,4 @@ pub use recipe::read_recipe;
 pub use video_in::{
     Channels, Orientation, SOUND_RATE, SoundReader, TimedPicture, VideoInfo, VideoReader, loudness,
 };
-pub use video_out::{Codec, EncodeSpec, MediaSink, Quality, WrittenFile, create_sink, foreign_entry};
+pub use video_out::{Codec, Colour, EncodeSpec, MediaSink, Quality, WrittenFile, create_sink, foreign_entry};

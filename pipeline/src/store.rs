@@ -3,6 +3,7 @@
 pub mod assets;
 pub mod atomic;
 pub mod cache;
+pub mod disk;
 pub mod hub;
 pub mod model_source;
 pub mod model_store;

@@ -7,6 +7,9 @@ mod bad_input;
 #[cfg(feature = "video")]
 #[path = "media/clips.rs"]
 mod clips;
+#[cfg(feature = "video")]
+#[path = "media/colours.rs"]
+mod colours;
 #[path = "media/images.rs"]
 mod images;
 #[cfg(feature = "video")]

@@ -7,7 +7,7 @@
 mod support;
 
 use kinora_pipeline::media::{ImageLimits, Picture, read_picture, write_png};
-use kinora_pipeline::workflow::{ErrorClass, Plan};
+use kinora_pipeline::workflow::{Document, ErrorClass, Plan};
 use serde_json::{Value, json};
 use support::{Bench, Watch};
 
@@ -196,6 +196,43 @@ fn frames_are_kept_nowhere_and_made_once_more_the_same() {
 }
 
 #[test]
+fn of_a_range_exactly_the_frames_that_begin_in_it_are_saved() {
+    let bench = bench();
+    let film = json!({ "op": "video.sequence", "clips": [{ "video": "@a" }, { "video": "@b" }] });
+    let with = |range: Value, force: bool| {
+        let mut text: Value = serde_json::from_str(&document(&film)).unwrap();
+        text["nodes"]["film_frames"].as_object_mut().unwrap().extend(range.as_object().unwrap().clone());
+        let mut options = bench.options();
+        (options.force, options.targets) = (force, Some(vec!["film_frames".into()]));
+        let document = Document::parse(&text.to_string(), "test").unwrap();
+        let planned = Plan::build(&document, &options).unwrap().steps().last().unwrap().shape.frames;
+        (planned, bench.run(&text.to_string(), &options, &Watch::new(None)))
+    };
+    let (planned, report) = with(json!({}), false);
+    report.unwrap();
+    let whole = frames(&bench, "film");
+    assert_eq!(whole.len(), 12);
+    assert_eq!(planned, 12, "known before it runs");
+    for (range, wanted) in [
+        (json!({ "from": 0.25, "to": 0.75 }), 2..6),
+        (json!({ "to": 0.125 }), 0..1),
+        (json!({ "from": 1.25 }), 10..12),
+        (json!({ "from": 1.26, "to": 99 }), 11..12),
+    ] {
+        let (planned, report) = with(range.clone(), true);
+        report.unwrap();
+        let saved = frames(&bench, "film");
+        assert_eq!(saved.len(), wanted.len(), "{range}");
+        assert!(saved[..] == whole[wanted.clone()], "{range}");
+        assert_eq!(planned, wanted.len() as u64, "{range}");
+    }
+    let (_, report) = with(json!({ "from": 1.5 }), true);
+    let error = report.unwrap_err();
+    assert_eq!(error.class(), ErrorClass::BadInput);
+    assert!(error.to_string().contains("1.500 s long at 8.000 frames a second"), "{error}");
+}
+
+#[test]
 fn what_makes_no_sense_is_refused() {
     let bench = bench();
     let plan = |sequence: Value| bench.plan(&document(&sequence)).map(|_: Plan| ()).unwrap_err().to_string();
@@ -212,6 +249,28 @@ fn what_makes_no_sense_is_refused() {
     ] {
         let error = plan(sequence.clone());
         assert!(error.contains(said), "{sequence}: {error}");
+    }
+    let saved = |name: &str, fields: Value| {
+        let mut text: Value = serde_json::from_str(&document(&clips(json!({ "video": "@a" })))).unwrap();
+        let mut node = json!({ "op": "video.save", "video": "@film", "path": name });
+        node.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        text["nodes"]["file"] = node;
+        bench.plan(&text.to_string()).map(|_: Plan| ()).unwrap_err().to_string()
+    };
+    for (name, fields, said) in [
+        ("a.mp4", json!({ "from": 0.3, "to": 0.3 }), "a moment after \"from\", which is 0.3"),
+        ("a.mp4", json!({ "from": -1 }), "from 0 to 86400"),
+        ("a.mp4", json!({ "colour": "hdr" }), "colour"),
+        ("a.mov", json!({ "colour": "srgb" }), "one of \"bt709\", \"bt601\""),
+        ("a.gif", json!({ "colour": "bt709" }), "one of \"srgb\""),
+        (
+            "a.mkv",
+            json!({ "codec": "h264", "colour": "bt7090" }),
+            "one of \"bt709\", \"bt709-full\", \"bt601\", \"srgb\"",
+        ),
+    ] {
+        let error = saved(name, fields.clone());
+        assert!(error.contains(said), "{fields}: {error}");
     }
     let late = document(&clips(json!({ "video": "@a", "from": 0.5 })));
     let error = bench.run(&late, &bench.options(), &Watch::new(None)).unwrap_err();

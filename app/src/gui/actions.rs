@@ -94,6 +94,12 @@ impl State {
             {
                 say("there is no clip yet; press Animate")
             }
+            C::MarkIn | C::MarkOut | C::ClearMarks | C::GoToIn | C::GoToOut if self.marked().is_none() => {
+                say("nothing that can be exported is shown; press Animate, or play the timeline")
+            }
+            C::ClearMarks if self.shown_marks().is_none() => say("nothing is marked"),
+            C::GoToIn if self.shown_marks().from.is_none() => say("no in point is marked"),
+            C::GoToOut if self.shown_marks().to.is_none() => say("no out point is marked"),
             C::SplitClip | C::TrimStart | C::TrimEnd if self.clip_at_playhead().is_none() => {
                 say("no clip that can be cut is under the playhead")
             }
@@ -136,6 +142,7 @@ impl State {
         match command {
             C::AddMedia => self.dialogs.ask(Wanted::Media, None, ""),
             C::OpenDocument => self.dialogs.ask(Wanted::Document, self.dialog_folder().as_deref(), ""),
+            C::OpenPictures => self.dialogs.ask(Wanted::Pictures, self.dialog_folder().as_deref(), ""),
             C::Save => {
                 self.save(false);
             }
@@ -228,6 +235,9 @@ impl State {
             C::StepForward => self.with_film(|state, info| state.monitor.step(info, true)),
             C::GoToStart => self.with_film(|state, info| state.monitor.go_to(info, 0)),
             C::GoToEnd => self.with_film(|state, info| state.monitor.go_to(info, info.frames - 1)),
+            C::MarkIn | C::MarkOut => self.mark(command == C::MarkOut),
+            C::ClearMarks => self.clear_marks(),
+            C::GoToIn | C::GoToOut => self.go_to_mark(command == C::GoToOut),
             C::SplitClip => self.split_clip(),
             C::TrimStart => self.trim_to_playhead(Edge::Start),
             C::TrimEnd => self.trim_to_playhead(Edge::End),

@@ -63,6 +63,7 @@ impl Group {
 pub(crate) enum Command {
     AddMedia,
     OpenDocument,
+    OpenPictures,
     Save,
     SaveAs,
     Versions,
@@ -123,6 +124,11 @@ pub(crate) enum Command {
     StepForward,
     GoToStart,
     GoToEnd,
+    MarkIn,
+    MarkOut,
+    ClearMarks,
+    GoToIn,
+    GoToOut,
     Repeat,
     PlayTimeline,
     PlaySource,
@@ -209,6 +215,7 @@ macro_rules! table {
 pub(crate) const TABLE: &[Entry] = table! {
     File: Command::AddMedia, "Add picture or clip…", "Brings a photograph, or a frame of a clip, into the project", Some(icons::IMAGE_PLUS), [key(CTRL, Key::I)];
     File: Command::OpenDocument, "Open project…", "Opens a project file", Some(icons::FOLDER_OPEN), [key(CTRL, Key::O)];
+    File: Command::OpenPictures, "Open project of pictures…", "Opens the project that made a folder of PNG or OpenEXR pictures", None, [];
     File: Command::Save, "Save", "Saves the project; rendering it from a terminal gives the same frames", Some(icons::SAVE), [key(CTRL, Key::S)];
     File: Command::SaveAs, "Save as…", "Saves the project under another name, with its pictures", Some(icons::SAVE_ALL), [key(CTRL_SHIFT, Key::S)];
     File: Command::Versions, "Earlier versions…", "Shows what the project was when it was saved before", Some(icons::HISTORY), [];
@@ -309,6 +316,11 @@ pub(crate) const TABLE: &[Entry] = table! {
     Play: Command::StepForward, "One frame forward", "Shows the frame after", Some(icons::STEP_FORWARD), [key(NONE, Key::ArrowRight)];
     Play: Command::GoToStart, "To the first frame", "Shows the beginning", Some(icons::SKIP_BACK), [key(NONE, Key::Home)];
     Play: Command::GoToEnd, "To the last frame", "Shows the end", Some(icons::SKIP_FORWARD), [key(NONE, Key::End)];
+    Play: Command::MarkIn, "Mark in", "Lets what is exported begin with the frame that is shown", None, [key(NONE, Key::I)];
+    Play: Command::MarkOut, "Mark out", "Lets what is exported end with the frame that is shown", None, [key(NONE, Key::O)];
+    Play: Command::ClearMarks, "Clear in and out", "Lets all of it be exported again", None, [key(ALT, Key::X)];
+    Play: Command::GoToIn, "To the in point", "Shows the first frame of the marked part", None, [key(SHIFT, Key::I)];
+    Play: Command::GoToOut, "To the out point", "Shows the last frame of the marked part", None, [key(SHIFT, Key::O)];
     Play: Command::Repeat, "Repeat", "Plays from the beginning again at the end", Some(icons::REPEAT), [];
     Play: Command::PlayTimeline, "Play the timeline", "Shows the timeline in the program monitor, or the chosen take", Some(icons::LIST_VIDEO), [key(SHIFT, Key::T)];
     Play: Command::PlaySource, "Play the source", "Shows the clip that the picture is a frame of by itself, or the chosen take", Some(icons::CLAPPERBOARD), [key(SHIFT, Key::S)];

@@ -8,7 +8,7 @@ use super::model::project::{OpenError, Place, Project, SaveError};
 use super::overlays::modal::Modal;
 use super::overlays::toasts::Kind;
 use super::state::{Choice, Missing, State};
-use super::tasks::dialogs::{Answer, Wanted};
+use super::tasks::dialogs::{Answer, Wanted, is_media};
 use super::tasks::opener::{Brought, Opened, Wish};
 use kinora_pipeline::store::assets::asset_roots;
 
@@ -80,7 +80,7 @@ impl State {
         self.pictures.forget();
         self.monitor.load(None, false);
         self.sequence = super::sequence::TimelineView { snap: self.sequence.snap, ..Default::default() };
-        self.films = None;
+        (self.films, self.changed) = (None, None);
         self.canvas = super::state::Canvas::default();
     }
 
@@ -136,6 +136,7 @@ impl State {
 
     fn enter(&mut self, project: Project) {
         self.project = Some(project);
+        self.list_takes();
         let first = self.project.as_ref().and_then(|project| project.scene().items.first());
         if let Some(id) = first.map(|item| item.id.clone()) {
             self.choose(&id);
@@ -311,8 +312,9 @@ impl State {
     /// Goes on with a file for what was wanted.
     pub(crate) fn file_chosen(&mut self, wanted: &Wanted, path: &Path) {
         match wanted {
-            Wanted::Media => self.open_any(path),
-            Wanted::Document => self.leave(After::Open(path.to_path_buf())),
+            // A finished file that was chosen as a project is asked about like one that was dropped.
+            Wanted::Document if !is_media(path) => self.leave(After::Open(path.to_path_buf())),
+            Wanted::Media | Wanted::Document | Wanted::Pictures => self.open_any(path),
             Wanted::SaveAs => self.save_as(path),
             Wanted::Relink(node) => self.relink(node, path),
             Wanted::Export { node } => self.export_to(node, path),

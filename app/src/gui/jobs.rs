@@ -1,19 +1,16 @@
-//! Asking for clips and files, and what happens when they are there.
-
-use std::path::{Path, PathBuf};
+//! Asking for clips, and what happens when they are there.
 
 use kinora_pipeline::store::cache::Cache;
 use kinora_pipeline::workflow::Clip;
 use serde_json::json;
 
 use super::layout::Pane;
+use super::model::marks::Marked;
 use super::model::patch::place;
 use super::model::places::unix_now;
-use super::model::project::Place;
 use super::model::queue::{Ending, Job, Order, Phase, Purpose};
-use super::model::takes::{self, Take};
-use super::model::{changes, film, media};
-use super::overlays::modal::Modal;
+use super::model::takes::{self, MAX_TAKES, Take};
+use super::model::{changes, media};
 use super::overlays::toasts::Kind;
 use super::state::State;
 use super::tasks::player::Film;
@@ -122,97 +119,16 @@ impl State {
         self.toasts.add(Kind::Info, format!("{} is out of the line; change it and animate again", job.title));
     }
 
-    /// Asks where the clip goes.
-    pub(crate) fn export(&mut self) {
-        let Some(shot) = self.item().and_then(|item| item.shot.as_ref()) else { return };
-        let Some(output) = shot.outputs.first().cloned() else {
-            self.toasts.add(Kind::Info, "this shot has no node that saves its clip");
-            return;
-        };
-        let dest = self.export_place(&output.path);
-        self.modal = Some(Modal::Export { node: output.node, dest });
-    }
-
-    /// Asks where the whole timeline goes, as one file.
-    pub(crate) fn export_timeline(&mut self) {
-        self.close_gesture();
-        let Some(mut timeline) = self.timeline().cloned() else { return };
-        // Only a file knows its rate, and its frames are told apart by it.
-        for clip in timeline.tracks.iter_mut().flat_map(|track| &mut track.clips) {
-            if clip.fps.is_none() {
-                clip.fps = self.file_rate(&clip.node);
-            }
-        }
-        let fps = self.timeline_fps();
-        let Some(node) = self.edit(|project| film::make(project, &timeline, fps)) else { return };
-        let output = self.project.as_ref().and_then(|project| film::output_of(project.document()));
-        let Some(output) = output else { return };
-        let dest = self.export_place(&output.path);
-        self.modal = Some(Modal::Export { node, dest });
-    }
-
-    /// Where a file of the project goes: beside a saved project, among the person's videos else.
-    fn export_place(&self, name: &str) -> PathBuf {
-        if let Some(project) = &self.project
-            && let Place::File(_) = project.place()
-        {
-            return project.folder().join(name);
-        }
-        let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_else(std::env::temp_dir);
-        let videos = home.join("Videos");
-        let folder = if videos.is_dir() { videos } else { home };
-        folder.join(name.rsplit('/').next().unwrap_or(name))
-    }
-
-    /// Writes the clip of a saving node to `dest`, over what is there only with `force`.
-    pub(crate) fn export_now(&mut self, node: &str, dest: &Path, force: bool) {
-        self.close_gesture();
-        let Some(project) = &self.project else { return };
-        if !force && dest.exists() {
-            self.modal = Some(Modal::Overwrite { node: node.to_owned(), dest: dest.to_path_buf() });
-            return;
-        }
-        let parts = dest.parent().zip(dest.file_name().and_then(|name| name.to_str()));
-        let Some((out, name)) = parts else {
-            self.toasts.add(Kind::Error, format!("{} is not the name of a file", dest.display()));
-            return;
-        };
-        // The job's document names the file inside the folder it is given, as a document must.
-        let mut document = project.value().clone();
-        if let Some(path) = document.pointer_mut(&format!("/nodes/{node}/path")) {
-            *path = json!(name);
-        }
-        let purpose = Purpose::Export { node: node.to_owned() };
-        let (folder, title) = (project.folder(), format!("Export {name}"));
-        let order = Order { title: &title, purpose, document, folder: &folder, out: Some(out), force };
-        self.runner.change(|queue| queue.add(order));
-        self.modal = None;
-        self.show_pane = Some(Pane::Jobs);
-    }
-
-    /// Chooses another file for the clip of a saving node.
-    pub(crate) fn export_to(&mut self, node: &str, path: &Path) {
-        let inside = self.project.as_ref().and_then(|project| {
-            let folder = project.folder().canonicalize().ok()?;
-            let full = path.parent()?.canonicalize().ok()?.join(path.file_name()?);
-            full.strip_prefix(folder).ok()?.to_str().map(|name| name.replace('\\', "/"))
-        });
-        // A place inside the project is its document's business too.
-        if let Some(name) = inside {
-            self.edit(|project| changes::set_output(project, node, "path", Some(json!(name))));
-            self.close_gesture();
-        }
-        self.modal = Some(Modal::Export { node: node.to_owned(), dest: path.to_path_buf() });
-    }
-
     /// Takes in what became of a job.
     pub(crate) fn job_ended(&mut self, news: News) {
         let title = news.job.title.clone();
         self.outlooks.renew();
+        self.export_outlooks.renew();
+        (self.films, self.changed) = (None, None);
         match (&news.ending, &news.job.purpose) {
             (Ending::Done(_), Purpose::Take { shot }) => {
                 let Some(key) = news.key else { return };
-                self.keep_take(&news.job, shot, key.hex(), news.seconds);
+                self.list_takes();
                 let film = Film::Take(key);
                 self.player.forget(&film);
                 let shown = self.item().and_then(|item| item.shot.as_ref()).is_some_and(|s| s.node == *shot);
@@ -233,16 +149,32 @@ impl State {
         }
     }
 
-    fn keep_take(&mut self, job: &Job, shot: &str, key: &str, seconds: f64) {
+    /// Lists the takes of the open project that were made while no window, or another project, was there to
+    /// list them, and those made just now.
+    pub(crate) fn list_takes(&mut self) {
         let Some(project) = &mut self.project else { return };
-        // A job of another project, or of one that lost the shot, has nowhere to keep its take.
-        if project.folder() != job.folder || project.document().node(shot).is_none() {
-            return;
-        }
-        let nodes = takes::nodes_of(&job.document, shot);
-        let take = Take { key: key.to_owned(), made: unix_now(), seconds, star: false, nodes };
-        if let Err(error) = takes::record(project, shot, take) {
-            self.toasts.add(Kind::Warning, format!("the take is not listed: {error}"));
+        let folder = project.folder();
+        let made = self.runner.change(|queue| queue.take_unlisted(&folder));
+        for job in made.into_iter().rev() {
+            let (Purpose::Take { shot }, Some(key)) = (&job.purpose, &job.unlisted) else { continue };
+            // A document that lost the shot has nowhere to keep its take.
+            if project.document().node(shot).is_none() {
+                continue;
+            }
+            let nodes = takes::nodes_of(&job.document, shot);
+            let made = job.ended.unwrap_or_else(unix_now);
+            let take = Take { key: key.clone(), made, seconds: job.seconds, star: false, nodes };
+            match takes::record(project, shot, take) {
+                Ok(Some(_)) => {
+                    let why = format!(
+                        "a shot keeps {MAX_TAKES} takes: the oldest without a star is off the list of {}",
+                        job.title
+                    );
+                    self.toasts.add(Kind::Info, why);
+                }
+                Ok(None) => {}
+                Err(error) => self.toasts.add(Kind::Warning, format!("the take is not listed: {error}")),
+            }
         }
     }
 
@@ -303,6 +235,42 @@ impl State {
         if film.is_some() || !self.show_source() {
             self.monitor.load(film, false);
         }
+    }
+
+    /// Whether a shot was changed since its latest take, which the timeline shows while an export makes what it
+    /// is now.
+    pub(crate) fn is_changed(&mut self, shot: &str) -> bool {
+        let Some(project) = &self.project else { return false };
+        let revision = project.revision();
+        if let Some((_, known)) = self.changed.as_ref().filter(|(of, _)| *of == revision)
+            && let Some(changed) = known.get(shot)
+        {
+            return *changed;
+        }
+        let latest = takes::takes(project.value(), shot).into_iter().find(|take| self.has_frames(take));
+        let changed = latest.is_some_and(|take| takes::is_changed(project.value(), shot, &take));
+        let (of, known) = self.changed.get_or_insert_with(Default::default);
+        if *of != revision {
+            (*of, *known) = (revision, Default::default());
+        }
+        known.insert(shot.to_owned(), changed);
+        changed
+    }
+
+    /// The names of what was changed since its latest take, of what is exported.
+    pub(crate) fn changed_shots(&mut self, of: &Marked) -> Vec<String> {
+        let mut shots: Vec<String> = match of {
+            Marked::Shot(shot) => vec![shot.clone()],
+            Marked::Timeline => {
+                let tracks = self.timeline().into_iter().flat_map(|timeline| &timeline.tracks);
+                let seen = tracks.filter(|track| !track.hidden).flat_map(|track| &track.clips);
+                seen.map(|clip| clip.node.clone()).collect()
+            }
+        };
+        shots.sort();
+        shots.dedup();
+        shots.retain(|shot| self.is_changed(shot));
+        shots.iter().map(|shot| self.clip_name(shot)).collect()
     }
 
     /// Whether the frames of a take are still there.

@@ -3,9 +3,11 @@
 pub(crate) mod changes;
 pub(crate) mod edit;
 pub(crate) mod film;
+pub(crate) mod framing;
 pub(crate) mod history;
 pub(crate) mod journal;
 pub(crate) mod keys;
+pub(crate) mod marks;
 pub(crate) mod media;
 pub(crate) mod patch;
 pub(crate) mod places;

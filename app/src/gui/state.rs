@@ -148,12 +148,16 @@ pub(crate) struct State {
     pub(crate) waves: Waves,
     pub(crate) sound: Sound,
     pub(crate) outlooks: Outlooks,
+    /// Those of files in the export dialog.
+    pub(crate) export_outlooks: Outlooks,
     pub(crate) monitor: Monitor,
     pub(crate) sequence: TimelineView,
     /// The job that commands about jobs are for.
     pub(crate) chosen_job: Option<u64>,
     /// Which panel the keys that change things are meant for.
     pub(crate) focus: Focus,
+    /// Which shots were changed since their latest take, for one revision of the document.
+    pub(crate) changed: Option<(u64, HashMap<String, bool>)>,
     /// The films of nodes, for one revision of the document.
     pub(crate) films: Option<(u64, HashMap<String, Option<Film>>)>,
     pub(crate) dialogs: Dialogs,
@@ -204,10 +208,12 @@ impl State {
             // Tests make no noise, and must not depend on what is plugged in.
             sound: Sound::new(if cfg!(test) { Way::Off } else { Way::Device }),
             outlooks: Outlooks::new(Arc::clone(&shop), &places.cache, Arc::clone(&wake)),
+            export_outlooks: Outlooks::new(Arc::clone(&shop), &places.cache, Arc::clone(&wake)),
             monitor: Monitor::default(),
             sequence: TimelineView::default(),
             chosen_job: None,
             focus: Focus::default(),
+            changed: None,
             films: None,
             dialogs: Dialogs::new(Arc::clone(&wake)),
             opener: Opener::new(&places, Arc::clone(&wake)),
@@ -237,7 +243,26 @@ impl State {
         if !state.orphans.is_empty() {
             state.modal = Some(Modal::Recover);
         }
+        state.go_on_with_jobs();
         state
+    }
+
+    /// Begins with jobs that were left waiting, and says so; of those that do not begin by themselves too.
+    fn go_on_with_jobs(&mut self) {
+        let (cut, waiting) = self.runner.look(|queue, _| {
+            let count = |phase| queue.jobs().iter().filter(|job| job.phase == phase).count();
+            (count(Phase::Interrupted), count(Phase::Waiting))
+        });
+        let jobs = |count: usize| if count == 1 { "1 job".to_owned() } else { format!("{count} jobs") };
+        if self.runner.go_on() > 0 {
+            self.toasts.add(Kind::Info, format!("going on with {} that waited", jobs(waiting)));
+        } else if waiting > 0 {
+            self.toasts.add(Kind::Info, format!("the queue is paused: {} in it", jobs(waiting)));
+        }
+        if cut > 0 {
+            let text = format!("cut short last time: {}; under Jobs to go on with", jobs(cut));
+            self.toasts.add(Kind::Warning, text);
+        }
     }
 
     /// Takes in what the threads finished. Called often, also while nothing is drawn.
@@ -248,6 +273,7 @@ impl State {
         news |= self.strips.poll();
         news |= self.waves.poll();
         news |= self.outlooks.poll();
+        news |= self.export_outlooks.poll();
         if self.models.poll(&mut self.toasts) {
             self.models_changed();
             news = true;

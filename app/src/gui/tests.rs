@@ -2,6 +2,7 @@
 
 mod commands;
 mod crash;
+mod export;
 mod film;
 mod flow;
 mod jobs;
@@ -16,4 +17,5 @@ mod snapshots;
 mod sound;
 mod source;
 pub(crate) mod support;
+mod takes;
 mod timeline;

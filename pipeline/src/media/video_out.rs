@@ -1,5 +1,8 @@
 //! Clips to files: one family of formats per file, one trait for all.
 
+mod colour;
+#[cfg(feature = "video")]
+mod disk;
 mod gif;
 mod palette;
 mod sequence;
@@ -22,6 +25,7 @@ mod webp_recipe;
 
 use std::path::{Path, PathBuf};
 
+pub use colour::Colour;
 pub use sequence::foreign_entry;
 
 use super::error::MediaError;
@@ -153,6 +157,8 @@ pub struct EncodeSpec {
     pub fps: (u32, u32),
     /// How much a lossy family keeps.
     pub quality: Quality,
+    /// How colours are stored and tagged; the family's usual way when `None`.
+    pub colour: Option<Colour>,
     /// Whether there is sound; families without sound take no notice.
     pub sound: bool,
     /// The document that made the clip, stored in the container.
@@ -266,6 +272,11 @@ fn check(path: &Path, spec: &EncodeSpec) -> Result<(), MediaError> {
             "a frame rate above 0 and at most 1000, both parts at most 1000000".into(),
             format!("{num}/{den}"),
         );
+    }
+    let ways = spec.codec.colours();
+    if let Some(colour) = spec.colour.filter(|colour| !ways.contains(colour)) {
+        let names: Vec<&str> = ways.iter().map(|way| way.name()).collect();
+        return bad(format!("colours of {:?} as {}", spec.codec, names.join(", ")), colour.name().into());
     }
     let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
     let allowed = spec.codec.extensions();

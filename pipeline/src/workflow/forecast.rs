@@ -29,11 +29,24 @@ pub struct Shape {
     pub height: u64,
     /// Frames, 1 for a picture.
     pub frames: u64,
+    /// Frames per 1000 seconds; 0 for a picture and where it is not known.
+    pub rate: u64,
 }
 
 impl Shape {
     /// A picture of usual size, for what cannot be known before running.
-    pub const USUAL: Self = Self { width: 1920, height: 1080, frames: 1 };
+    pub const USUAL: Self = Self { width: 1920, height: 1080, frames: 1, rate: 0 };
+
+    /// Frames per second; none where they are not known.
+    pub fn fps(self) -> Option<f64> {
+        (self.rate > 0).then_some(self.rate as f64 / 1e3)
+    }
+
+    /// With so many frames per second.
+    #[must_use]
+    pub fn at_rate(self, fps: f64) -> Self {
+        Self { rate: (fps * 1e3).round().max(0.0) as u64, ..self }
+    }
 
     /// The shape of the first input.
     pub fn first(inputs: &[(String, Self)]) -> Self {
@@ -214,7 +227,7 @@ mod tests {
 
     #[test]
     fn a_forecast_turns_from_guess_to_measurement() {
-        let work = Work::encode(Shape { width: 1000, height: 1000, frames: 10 });
+        let work = Work::encode(Shape { width: 1000, height: 1000, frames: 10, rate: 0 });
         let mut costs = Costs::default();
         assert_eq!(costs.seconds("video.save", &work), (1.5, false));
         costs.learn("video.save", &work, 4.0);

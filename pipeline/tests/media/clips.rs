@@ -18,6 +18,7 @@ fn spec(codec: Codec, width: u32, height: u32) -> EncodeSpec {
         height,
         fps: (24000, 1001),
         quality: Quality::High,
+        colour: None,
         sound: false,
         recipe: Some(RECIPE.to_owned()),
         overwrite: false,

@@ -24,6 +24,7 @@ fn write(path: &Path, codec: Codec, frames: u64) -> u64 {
         height: 64,
         fps,
         quality: Quality::High,
+        colour: None,
         sound: true,
         recipe: None,
         overwrite: false,

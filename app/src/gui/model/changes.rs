@@ -254,6 +254,9 @@ pub(crate) fn remove_region(project: &mut Project, item: &str, index: usize) -> 
             for output in &shot.outputs {
                 edit.remove(node(&output.node))?;
             }
+            for framing in shot.outputs.iter().filter_map(|output| output.framing.as_ref()) {
+                edit.remove(node(framing))?;
+            }
             if uses(edit, &shot.node) > 0 {
                 return Err(refused("another node uses this shot's clip; it needs at least one region"));
             }
@@ -378,6 +381,7 @@ pub(crate) fn remove_item(project: &mut Project, item: &str) -> Result<(), EditE
         let mut gone: Vec<String> = vec![];
         if let Some(shot) = &item.shot {
             gone.extend(shot.outputs.iter().map(|output| output.node.clone()));
+            gone.extend(shot.outputs.iter().filter_map(|output| output.framing.clone()));
             gone.push(shot.node.clone());
             gone.extend(shot.regions.iter().map(|region| region.mask.clone()));
         }

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::changes::{free_name, free_output};
 use super::edit::Edit;
+use super::marks::{self, Marked};
 use super::patch::{Path, place};
 use super::project::{EditError, Project};
 use super::scene::Output;
@@ -48,11 +49,12 @@ pub(crate) fn output_of(document: &Document) -> Option<Output> {
             _ => return None,
         };
         let path = found.op.get().writes()?.to_owned();
-        (video.node == film).then(|| Output { node: name.clone(), op: found.op.name(), path })
+        (video.node == film).then(|| Output { node: name.clone(), op: found.op.name(), path, framing: None })
     })
 }
 
-/// Lets the document have nodes that make and save the timeline as one file. Returns the saving one.
+/// Lets the document have nodes that make and save the timeline as one file: what is marked of it, or all.
+/// Returns the saving one.
 pub(crate) fn make(project: &mut Project, timeline: &Timeline, fps: f64) -> Result<String, EditError> {
     let known = output_of(project.document());
     if timeline.clips().next().is_none() {
@@ -72,7 +74,9 @@ pub(crate) fn make(project: &mut Project, timeline: &Timeline, fps: f64) -> Resu
                 film
             }
         };
+        let marks = marks::marks(edit.value(), &Marked::Timeline).usable(timeline.length());
         if let Some(known) = known {
+            marks::put(edit, &known.node, marks)?;
             return Ok(known.node);
         }
         let file = free_name(edit, &format!("{film}_file"));
@@ -81,6 +85,7 @@ pub(crate) fn make(project: &mut Project, timeline: &Timeline, fps: f64) -> Resu
             place!["nodes", file.as_str()],
             json!({ "op": "video.save", "video": format!("@{film}"), "path": path }),
         )?;
+        marks::put(edit, &file, marks)?;
         Ok(file)
     })
 }
@@ -191,7 +196,7 @@ pub(super) fn refresh(edit: &mut Edit) -> Result<(), EditError> {
 }
 
 /// The nodes that link to the film: those that save it.
-fn savers(value: &Value, film: &str) -> Vec<String> {
+pub(crate) fn savers(value: &Value, film: &str) -> Vec<String> {
     let link = format!("@{film}");
     let nodes = value.get("nodes").and_then(Value::as_object);
     let links = |node: &Value| node.get("video").and_then(Value::as_str) == Some(link.as_str());

@@ -6,6 +6,8 @@ use kinora_pipeline::workflow::ops::{AnimateClick, MaskClick, Op};
 use kinora_pipeline::workflow::{Document, Number};
 use serde_json::Value;
 
+use super::framing::clip_of;
+
 /// Where a picture comes from.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Source {
@@ -73,6 +75,8 @@ pub(crate) struct Output {
     pub(crate) op: &'static str,
     /// The file or folder.
     pub(crate) path: String,
+    /// The sequence on the way to it that gives the clip another size or rate.
+    pub(crate) framing: Option<String>,
 }
 
 /// How a picture moves.
@@ -181,7 +185,9 @@ fn shot(document: &Document, name: &str, spec: &AnimateClick) -> Shot {
             _ => return None,
         };
         let path = found.op.get().writes()?.to_owned();
-        (video.node == name).then(|| Output { node: node.clone(), op: found.op.name(), path })
+        let (clip, framing) = clip_of(document, &video.node);
+        let framing = framing.map(str::to_owned);
+        (clip == name).then(|| Output { node: node.clone(), op: found.op.name(), path, framing })
     });
     Shot { node: name.to_owned(), spec: spec.clone(), single, regions, outputs: outputs.collect() }
 }

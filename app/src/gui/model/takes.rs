@@ -9,7 +9,7 @@ use super::patch::{Step, find, place};
 use super::project::{EditError, Project};
 
 /// Takes kept of one shot; beyond that the oldest without a star goes.
-const MAX_TAKES: usize = 64;
+pub(crate) const MAX_TAKES: usize = 64;
 
 /// One clip of a shot.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -88,17 +88,36 @@ fn write(project: &mut Project, shot: &str, list: &[Take]) -> Result<(), EditErr
     project.note(|edit| Ok(edit.set_deep(at, list)?))
 }
 
-/// Puts a new take first. One with the same frames is not kept twice.
-pub(crate) fn record(project: &mut Project, shot: &str, take: Take) -> Result<(), EditError> {
+/// Whether a shot would be made otherwise now than a take of it was. What the editor keeps for itself does not
+/// count; neither do the bytes of the files it reads.
+pub(crate) fn is_changed(value: &Value, shot: &str, take: &Take) -> bool {
+    let plain = |nodes: Map<String, Value>| -> Map<String, Value> {
+        let bare = nodes.into_iter().map(|(name, mut node)| {
+            if let Some(fields) = node.as_object_mut() {
+                fields.remove("ui");
+            }
+            (name, node)
+        });
+        bare.collect()
+    };
+    !take.nodes.is_empty() && plain(nodes_of(value, shot)) != plain(take.nodes.clone())
+}
+
+/// Puts a new take first. One with the same frames is not kept twice. Returns the one that had to go where
+/// there were as many as are kept.
+pub(crate) fn record(project: &mut Project, shot: &str, take: Take) -> Result<Option<Take>, EditError> {
     let mut list = takes(project.value(), shot);
     let star = list.iter().any(|known| known.key == take.key && known.star);
     list.retain(|known| known.key != take.key);
     list.insert(0, Take { star: star || take.star, ..take });
+    let mut gone = None;
     while list.len() > MAX_TAKES {
-        let oldest = list.iter().rposition(|take| !take.star).unwrap_or(list.len() - 1);
-        list.remove(oldest);
+        // The new one is no candidate: of favourites alone the oldest goes.
+        let oldest = list.iter().rposition(|take| !take.star).filter(|at| *at > 0);
+        gone = Some(list.remove(oldest.unwrap_or(list.len() - 1)));
     }
-    write(project, shot, &list)
+    write(project, shot, &list)?;
+    Ok(gone)
 }
 
 /// Marks a take as a favourite, or no longer.
@@ -174,7 +193,9 @@ mod tests {
         assert_eq!(takes(project.value(), "shot").len(), 1);
         for digit in 0..80 {
             let key = format!("{digit:064x}");
-            record(&mut project, "shot", Take { key, ..a.clone() }).unwrap();
+            let gone = record(&mut project, "shot", Take { key, ..a.clone() }).unwrap();
+            // With the one that was there already the 64th is the first too many.
+            assert_eq!(gone.is_some(), digit >= 63, "{digit}");
         }
         assert_eq!(takes(project.value(), "shot").len(), MAX_TAKES);
     }
@@ -185,7 +206,11 @@ mod tests {
         let first = take(&project, 'a');
         record(&mut project, "shot", first.clone()).unwrap();
         let before = project.value()["nodes"].clone();
+        changes::rename(&mut project, "shot", "Launch").unwrap();
+        assert!(!is_changed(project.value(), "shot", &first), "a name changes no frame");
+        project.undo().unwrap();
         changes::set_prompt(&mut project, "shot", 0, "sink").unwrap();
+        assert!(is_changed(project.value(), "shot", &first));
         use_settings(&mut project, "shot", &first.key).unwrap();
         assert_eq!(project.value()["nodes"], before);
         project.undo().unwrap();

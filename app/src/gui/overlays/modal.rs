@@ -4,14 +4,13 @@ use std::path::PathBuf;
 
 use eframe::egui::{Align, Context, Frame, Id, Layout, Margin, RichText, ScrollArea, Stroke, Ui};
 
-use crate::gui::command::{Group, TABLE, written};
 use crate::gui::files::After;
 use crate::gui::icons;
 use crate::gui::model::places::unix_now;
 use crate::gui::overlays::toasts::Kind;
 use crate::gui::state::State;
 use crate::gui::tasks::dialogs::Wanted;
-use crate::gui::tasks::opener::Wish;
+use crate::gui::tasks::opener::{Wish, usable};
 use crate::gui::text::ago;
 use crate::gui::theme::{Palette, RADIUS, RADIUS_LARGE, Type, palette, space};
 use crate::gui::widgets::{Tone, button, caption, card, muted, text_field};
@@ -134,8 +133,8 @@ fn draw(ui: &mut Ui, state: &mut State, modal: Modal) -> Step {
         Modal::Export { node, dest } => super::export::show(ui, state, node, dest),
         Modal::Missing => super::missing::show(ui, state),
         Modal::Versions => versions(ui, state),
-        Modal::Shortcuts => shortcuts(ui),
-        Modal::About => about(ui),
+        Modal::Shortcuts => super::help::shortcuts(ui),
+        Modal::About => super::help::about(ui),
         Modal::TypePath { wanted, text, fresh } => type_path(ui, state, wanted, text, fresh),
     }
 }
@@ -285,7 +284,9 @@ fn finished(ui: &mut Ui, state: &mut State, path: PathBuf) -> Step {
             step = Step::Close;
             state.leave(After::Recipe(path.clone()));
         }
-        if button(ui, Some(icons::FILE_PLUS), "Use the file", Tone::Plain).clicked() {
+        let (usable, folder) = (usable(&path), path.is_dir());
+        let name = if folder { "Use the first picture" } else { "Use the file" };
+        if usable.is_some() && button(ui, Some(icons::FILE_PLUS), name, Tone::Plain).clicked() {
             step = Step::Close;
             state.opener.ask(Wish::Plain(path));
         }
@@ -328,73 +329,6 @@ fn versions(ui: &mut Ui, state: &mut State) -> Step {
             });
         }
     });
-    buttons(ui, |ui| {
-        if button(ui, None, "Close", Tone::Main).clicked() {
-            step = Step::Close;
-        }
-    });
-    step
-}
-
-fn shortcuts(ui: &mut Ui) -> Step {
-    title(ui, "Keyboard shortcuts");
-    let mut step = Step::Stay(Modal::Shortcuts);
-    let p = palette(ui);
-    ScrollArea::vertical().max_height(440.0).auto_shrink([false, true]).show(ui, |ui| {
-        ui.spacing_mut().interact_size.y = 20.0;
-        ui.spacing_mut().item_spacing = eframe::egui::vec2(36.0, 4.0);
-        ui.columns(2, |columns| {
-            for (at, group) in Group::ALL.into_iter().enumerate() {
-                let Some(ui) = columns.get_mut(at % 2) else { continue };
-                let entries: Vec<_> =
-                    TABLE.iter().filter(|entry| entry.group == group && !entry.keys.is_empty()).collect();
-                if entries.is_empty() {
-                    continue;
-                }
-                ui.label(RichText::new(group.name()).font(Type::Heading.font()).color(p.accent));
-                for entry in entries {
-                    ui.horizontal(|ui| {
-                        ui.label(
-                            RichText::new(entry.name.trim_end_matches('…'))
-                                .font(Type::Label.font())
-                                .color(p.text),
-                        )
-                        .on_hover_text(entry.tip);
-                        ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
-                            let keys: Vec<String> = entry.keys.iter().map(|k| written(ui.ctx(), k)).collect();
-                            caption(ui, keys.join("  or  "));
-                        });
-                    });
-                }
-                ui.add_space(space::M);
-            }
-        });
-    });
-    buttons(ui, |ui| {
-        if button(ui, None, "Close", Tone::Main).clicked() {
-            step = Step::Close;
-        }
-    });
-    step
-}
-
-fn about(ui: &mut Ui) -> Step {
-    title(ui, "Kinora");
-    muted(
-        ui,
-        format!(
-            "Version {}. Click a thing in a picture, say how it moves, get a clip.",
-            env!("CARGO_PKG_VERSION")
-        ),
-    );
-    ui.add_space(space::S);
-    muted(
-        ui,
-        "The model is inside the program; nothing is downloaded unless you ask for it, and nothing leaves this machine.",
-    );
-    ui.add_space(space::S);
-    caption(ui, "MIT or Apache-2.0. Typeface Inter (OFL-1.1), icons Lucide (ISC).");
-    let mut step = Step::Stay(Modal::About);
     buttons(ui, |ui| {
         if button(ui, None, "Close", Tone::Main).clicked() {
             step = Step::Close;

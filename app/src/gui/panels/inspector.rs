@@ -12,14 +12,15 @@ use crate::gui::icons;
 use crate::gui::model::changes;
 use crate::gui::model::keys::keys_of;
 use crate::gui::model::scene::{Region, Shape};
+use crate::gui::outlook::line;
 use crate::gui::state::State;
+use crate::gui::tasks::forecast::Asked;
 use crate::gui::tasks::masks::Masking;
 use crate::gui::theme::{Type, palette, region_colour, space};
 use crate::gui::widgets::{
     Tone, caption, card, empty, icon_button, muted, progress, rule, section, segmented, shortened, slider,
     text_field, wide_button,
 };
-use crate::progress::human_bytes;
 
 /// Words the embedded model knows well, to choose instead of typing.
 const SUGGESTIONS: [&str; 8] =
@@ -102,28 +103,14 @@ fn main_button(ui: &mut Ui, state: &mut State) {
 
 /// What the clip will take, or what is in its way.
 fn outlook(ui: &mut Ui, state: &mut State) {
-    let p = palette(ui);
     let shot = state.item().and_then(|item| item.shot.as_ref()).map(|shot| shot.node.clone());
     let (Some(project), Some(shot)) = (&state.project, shot) else {
         caption(ui, "Click on something, and it can be animated");
         return;
     };
-    let text = || (project.value().clone(), project.folder());
-    let (known, again) = state.outlooks.get(project.revision(), &shot, text);
-    let (words, colour) = match known {
-        None => ("Looking how long it will take…".to_owned(), p.muted),
-        Some(Err(why)) => (why.clone(), p.bad),
-        Some(Ok(outlook)) if outlook.known => {
-            ("This clip was made before; it is there at once".to_owned(), p.good)
-        }
-        Some(Ok(outlook)) => {
-            let about = if outlook.measured { "about" } else { "perhaps" };
-            let time = crate::gui::text::seconds(outlook.seconds);
-            (format!("{about} {time}, {} of memory", human_bytes(outlook.memory)), p.muted)
-        }
-    };
-    let width = ui.available_width();
-    shortened(ui, &words, Type::Caption, colour, width);
+    let ask = || Asked { value: project.value().clone(), folder: project.folder(), dest: None };
+    let (known, again) = state.outlooks.get(project.revision(), &shot, ask);
+    line(ui, known);
     if let Some(again) = again {
         ui.ctx().request_repaint_after(again);
     }

@@ -4,6 +4,7 @@ use eframe::egui::{Align, Layout, Margin, RichText, Role, ScrollArea, Sense, Ui,
 
 use super::making;
 use crate::gui::command::Command;
+use crate::gui::files::After;
 use crate::gui::icons;
 use crate::gui::layout::Pane;
 use crate::gui::model::places::unix_now;
@@ -24,6 +25,7 @@ enum Act {
     Edit(u64),
     Watch(u64),
     Show(std::path::PathBuf),
+    Project(std::path::PathBuf),
 }
 
 /// Draws the panel.
@@ -77,6 +79,7 @@ pub(crate) fn show(ui: &mut Ui, state: &mut State) {
             state.player.forget(&film);
             state.monitor.load(Some(film), true);
         }
+        Some(Act::Project(path)) => state.leave(After::Recipe(path)),
         None => {}
     }
     if live.is_some() {
@@ -187,6 +190,14 @@ fn buttons(ui: &mut Ui, job: &Job, live: Option<&Live>) -> Option<Act> {
                 if icon_button(ui, icons::ROTATE_CCW, &format!("{again} {title}")).clicked() {
                     act = Some(Act::Retry(job.id));
                 }
+            }
+            let made = job.files.iter().find(|file| phase == Phase::Done && file.exists());
+            if let Some(made) = made
+                && icon_button(ui, icons::FOLDER_OPEN, &format!("Open the project of {title}"))
+                    .on_hover_text("Opens the project as it was when this file was made")
+                    .clicked()
+            {
+                act = Some(Act::Project(made.clone()));
             }
             let file =
                 job.files.iter().find(|file| file.is_file() && !matches!(job.purpose, Purpose::Take { .. }));

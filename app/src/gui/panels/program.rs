@@ -9,6 +9,7 @@ use eframe::egui::{
 };
 
 use super::making;
+use super::timeline::ruler;
 use crate::gui::command::Command;
 use crate::gui::icons;
 use crate::gui::monitor::timecode;
@@ -84,7 +85,12 @@ fn play(ui: &mut Ui, state: &mut State, area: Rect, info: FilmInfo) {
     let response = ui.interact(area, ui.scope_id().with("program"), Sense::click_and_drag());
     let (frames, sequence) = (info.frames, state.monitor.sequence);
     let kind = if sequence { "Timeline" } else { "Clip" };
-    response.widget_info(|| WidgetInfo::labeled(Role::Video, true, format!("{kind} of {frames} frames")));
+    let beside = state.monitor.other.as_ref().filter(|_| !sequence).map(|_| state.monitor.wipe);
+    response.widget_info(|| {
+        let wipe = beside.map(|wipe| format!(", compared from {:.0} % of its width on", wipe * 100.0));
+        let label = format!("{kind} of {frames} frames{}", wipe.unwrap_or_default());
+        WidgetInfo::labeled(Role::Video, true, label)
+    });
     let layers = picture(state, &info);
     if layers.first().is_none_or(|(_, opacity)| *opacity < 1.0) {
         ui.painter().rect_filled(fitted(stage, vec2(16.0, 9.0)), 0, Color32::BLACK);
@@ -387,6 +393,13 @@ fn scrubber(ui: &mut Ui, state: &mut State, info: Option<FilmInfo>) {
     }
     let x = along(info.frame_at(state.monitor.position));
     ui.painter().rect_filled(rail.with_max_x(x), 2, p.accent);
+    let marks = state.shown_marks();
+    if let Some((from, to)) = marks.within(info.seconds()) {
+        let last = info.frame_at((to - 0.5 / info.fps).max(0.0));
+        let ends = (along(info.frame_at(from)), along(last));
+        let of = if state.monitor.sequence { "the program" } else { "the clip" };
+        ruler::part(ui, rail.expand2(vec2(6.0, 6.0)), ends, &marks, of);
+    }
     let line = if response.has_focus() { p.accent } else { p.panel };
     ui.painter().circle(pos2(x, rail.center().y), 6.5, p.text, Stroke::new(2.0, line));
 }

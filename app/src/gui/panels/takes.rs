@@ -29,8 +29,11 @@ pub(crate) fn show(ui: &mut Ui, state: &mut State) {
         ScrollArea::horizontal().auto_shrink([false, false]).show(ui, |ui| {
             ui.horizontal_top(|ui| {
                 let count = list.len();
+                // The one the timeline shows is the latest of which there are frames.
+                let shown = list.iter().position(|take| state.has_frames(take));
                 for (index, take) in list.iter().enumerate() {
-                    tile(ui, state, &shot, take, count - index);
+                    let stale = shown == Some(index) && state.is_changed(&shot);
+                    tile(ui, state, &shot, take, count - index, stale);
                     ui.add_space(space::XS);
                 }
             });
@@ -38,7 +41,7 @@ pub(crate) fn show(ui: &mut Ui, state: &mut State) {
     });
 }
 
-fn tile(ui: &mut Ui, state: &mut State, shot: &str, take: &Take, number: usize) {
+fn tile(ui: &mut Ui, state: &mut State, shot: &str, take: &Take, number: usize, stale: bool) {
     let p = palette(ui);
     let Some(key) = take.cache_key() else { return };
     let film = Film::Take(key);
@@ -86,7 +89,13 @@ fn tile(ui: &mut Ui, state: &mut State, shot: &str, take: &Take, number: usize) 
         shortened(ui, &format!("{name} · {words}"), Type::Label, p.text, width);
         let seed = seed.map(|seed| format!("seed {seed}, ")).unwrap_or_default();
         let made = format!("{seed}{}", ago(take.made, unix_now()));
-        caption(ui, made).on_hover_text(format!("made in {}", seconds(take.seconds)));
+        if stale {
+            let tip =
+                "The timeline shows this take; an export makes what the shot is now. Animate to see that.";
+            shortened(ui, "settings changed since", Type::Caption, p.warning, width).on_hover_text(tip);
+        } else {
+            caption(ui, made).on_hover_text(format!("made in {}", seconds(take.seconds)));
+        }
         ui.horizontal(|ui| {
             ui.spacing_mut().item_spacing.x = 0.0;
             if !there {

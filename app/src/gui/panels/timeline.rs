@@ -3,7 +3,7 @@
 mod clips;
 mod drag;
 mod lanes;
-mod ruler;
+pub(super) mod ruler;
 
 use eframe::egui::{Align, Layout, Rect, ScrollArea, Sense, Stroke, Ui, UiBuilder, pos2, vec2};
 

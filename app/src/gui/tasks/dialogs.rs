@@ -20,6 +20,8 @@ pub(crate) enum Wanted {
     Media,
     /// A document to open.
     Document,
+    /// A folder of pictures whose project is to be opened.
+    Pictures,
     /// Where to save the document.
     SaveAs,
     /// A missing file of the node.
@@ -60,8 +62,14 @@ impl std::fmt::Debug for Dialogs {
 
 const MEDIA: &[&str] = &[
     "png", "jpg", "jpeg", "webp", "gif", "avif", "mp4", "m4v", "mov", "mkv", "webm", "avi", "mpg", "mpeg",
-    "ts",
+    "ts", "exr",
 ];
+
+/// Whether a file is a picture or clip by its name.
+pub(crate) fn is_media(path: &Path) -> bool {
+    let end = path.extension().and_then(|end| end.to_str()).unwrap_or_default().to_ascii_lowercase();
+    MEDIA.contains(&end.as_str())
+}
 
 impl Dialogs {
     /// The desktop's.
@@ -126,8 +134,14 @@ async fn show(wanted: &Wanted, folder: Option<&Path>, name: &str) -> Option<Path
                 .await
         }
         Wanted::Document => {
-            dialog.set_title("Open a project").add_filter("Kinora projects", &["json"]).pick_file().await
+            dialog
+                .set_title("Open a project")
+                .add_filter("Kinora projects", &["json"])
+                .add_filter("Files made by Kinora", MEDIA)
+                .pick_file()
+                .await
         }
+        Wanted::Pictures => dialog.set_title("Open the project of a folder of pictures").pick_folder().await,
         Wanted::SaveAs => dialog.set_title("Save the project").set_file_name(name).save_file().await,
         Wanted::Relink(_) => dialog.set_title("Find the missing file").pick_file().await,
         Wanted::Export { .. } => dialog.set_title("Export the clip").set_file_name(name).save_file().await,

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use kinora_pipeline::store::disk::free_bytes;
 use kinora_pipeline::workflow::Plan;
 use serde_json::Value;
 
@@ -23,8 +24,16 @@ pub(crate) struct Outlook {
     pub(crate) measured: bool,
     /// Memory in bytes.
     pub(crate) memory: u64,
-    /// Disk in bytes.
+    /// Disk in bytes, where frames are kept.
     pub(crate) disk: u64,
+    /// Memory that is free now, in bytes.
+    pub(crate) memory_free: u64,
+    /// Disk that is free now where frames are kept, in bytes.
+    pub(crate) disk_free: u64,
+    /// Bytes of the file that is written.
+    pub(crate) file: u64,
+    /// Disk that is free now where the file goes, in bytes; none where nobody can say.
+    pub(crate) file_free: Option<u64>,
     /// Whether the clip is there already.
     pub(crate) known: bool,
 }
@@ -32,8 +41,18 @@ pub(crate) struct Outlook {
 struct Question {
     revision: u64,
     shot: String,
-    value: Value,
-    folder: PathBuf,
+    asked: Asked,
+}
+
+/// What is planned, and for where.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    /// The document.
+    pub(crate) value: Value,
+    /// The folder its names resolve in.
+    pub(crate) folder: PathBuf,
+    /// The file that is written outside of it.
+    pub(crate) dest: Option<PathBuf>,
 }
 
 type Answer = (u64, String, Result<Outlook, String>);
@@ -68,7 +87,7 @@ impl Outlooks {
         &mut self,
         revision: u64,
         shot: &str,
-        value: impl FnOnce() -> (Value, PathBuf),
+        ask: impl FnOnce() -> Asked,
     ) -> (Option<&Result<Outlook, String>>, Option<Duration>) {
         if (self.changed.0, self.changed.1.as_str()) != (revision, shot) {
             self.changed = (revision, shot.to_owned(), Instant::now());
@@ -77,9 +96,8 @@ impl Outlooks {
         let mut again = None;
         if self.asked.as_ref().is_none_or(|(asked, of)| (*asked, of.as_str()) != (revision, shot)) {
             if rested >= REST {
-                let (value, folder) = value();
                 self.asked = Some((revision, shot.to_owned()));
-                self.worker.ask(Question { revision, shot: shot.to_owned(), value, folder }, |_| true);
+                self.worker.ask(Question { revision, shot: shot.to_owned(), asked: ask() }, |_| true);
             } else {
                 again = Some(REST - rested);
             }
@@ -91,6 +109,20 @@ impl Outlooks {
     /// Asks again, because files or the cache changed.
     pub(crate) fn renew(&mut self) {
         self.asked = None;
+    }
+
+    /// Lets this be what is known, for one revision and shot.
+    #[cfg(test)]
+    pub(crate) fn pretend(&mut self, revision: u64, shot: &str, outlook: Outlook) {
+        self.asked = Some((revision, shot.to_owned()));
+        self.known = Some((revision, shot.to_owned(), Ok(outlook)));
+    }
+
+    /// Whether the last question was answered.
+    #[cfg(test)]
+    pub(crate) fn is_planned(&self) -> bool {
+        let known = self.known.as_ref().map(|(revision, shot, _)| (*revision, shot.clone()));
+        known.is_some() && known == self.asked
     }
 
     /// Whether the last answer says that the clip is there.
@@ -119,16 +151,24 @@ impl Outlooks {
 }
 
 fn plan(shop: &Shop, cache: &Path, question: &Question) -> Result<Outlook, String> {
-    let document = document(&question.value, "project")?;
-    let options = options(shop.for_plans()?, cache, &question.folder, &question.shot, false)?;
+    let Asked { value, folder, dest } = &question.asked;
+    let document = document(value, "project")?;
+    // What is in the way of a file is asked about when it is written.
+    let options = options(shop.for_plans()?, cache, folder, &question.shot, dest.is_some())?;
     let plan = Plan::build(&document, &options).map_err(|error| error.to_string())?;
+    let runs = plan.steps().iter().filter(|step| step.needed && !step.cached);
+    let file: u64 = runs.filter(|step| step.output.is_some()).map(|step| step.work.disk).sum();
     let forecast = plan.forecast();
     let known = plan.steps().iter().any(|step| step.node == question.shot && step.cached);
     Ok(Outlook {
         seconds: forecast.seconds,
         measured: forecast.measured,
         memory: forecast.memory,
-        disk: forecast.disk,
+        disk: forecast.disk.saturating_sub(file),
+        memory_free: forecast.memory_free,
+        disk_free: forecast.disk_free,
+        file,
+        file_free: dest.as_deref().and_then(free_bytes),
         known,
     })
 }

@@ -144,6 +144,14 @@ impl Opener {
     }
 }
 
+/// What of a finished file can be used as a picture or clip: the file itself, of a folder its first picture.
+/// None for OpenEXR, which is written for other programs and not read.
+pub(crate) fn usable(path: &Path) -> Option<PathBuf> {
+    let file = if path.is_dir() { path.join("frame_00000.png") } else { path.to_path_buf() };
+    let exr = file.extension().is_some_and(|end| end.eq_ignore_ascii_case("exr"));
+    (!exr && file.is_file()).then_some(file)
+}
+
 /// Files that are clips by their name; content decides when they are read.
 pub(crate) fn is_clip(path: &Path) -> bool {
     const CLIPS: [&str; 10] = ["mp4", "m4v", "mov", "mkv", "webm", "avi", "mpg", "mpeg", "ts", "m2ts"];
@@ -179,11 +187,20 @@ fn open(question: &Question, places: &Places) -> Opened {
 fn bring(wish: &Wish, folder: &Path) -> Result<(String, bool), String> {
     match wish {
         Wish::Media(path) | Wish::Plain(path) => {
-            if !path.is_file() {
+            if path.is_dir() && usable(path).is_none() {
+                let path = path.display();
+                return Err(format!(
+                    "{path} holds no pictures that know what made them; add them one by one"
+                ));
+            }
+            if !path.exists() {
                 return Err(format!("there is no file {}", path.display()));
             }
-            let name = import(folder, path).map_err(|error| error.to_string())?;
-            Ok((name, is_clip(path)))
+            let file = usable(path).ok_or_else(|| {
+                format!("{} is OpenEXR, which is not read; export PNG to use it here", path.display())
+            })?;
+            let name = import(folder, &file).map_err(|error| error.to_string())?;
+            Ok((name, is_clip(&file)))
         }
         Wish::Sample(index) => {
             let sample = SAMPLES.get(*index).ok_or("there is no such sample")?;

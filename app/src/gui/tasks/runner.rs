@@ -18,7 +18,7 @@ use serde_json::Value;
 use super::moving::Moving;
 use super::{Shop, Wake};
 use crate::engines::Machinery;
-use crate::gui::model::queue::{Ending, Job, Purpose, Queue};
+use crate::gui::model::queue::{Ending, Job, Phase, Purpose, Queue};
 use watch::{Meter, Watch};
 
 /// What the running job is at.
@@ -60,8 +60,6 @@ pub(crate) struct News {
     pub(crate) job: Job,
     /// How it ended.
     pub(crate) ending: Ending,
-    /// How long it took.
-    pub(crate) seconds: f64,
     /// The cache key of the clip of a take.
     pub(crate) key: Option<CacheKey>,
 }
@@ -137,6 +135,19 @@ impl Runner {
             Ok(thread) => self.thread = Some(thread),
             Err(error) => tracing::error!(%error, "no thread for jobs"),
         }
+    }
+
+    /// Begins with the jobs that an earlier window left waiting; how many those are. None while the queue is
+    /// paused.
+    pub(crate) fn go_on(&mut self) -> usize {
+        let waiting = self.look(|queue, _| {
+            let waits = queue.jobs().iter().filter(|job| job.phase == Phase::Waiting).count();
+            if queue.is_paused() { 0 } else { waits }
+        });
+        if waiting > 0 {
+            self.start();
+        }
+        waiting
     }
 
     /// Stops a job, whether it runs or waits.
@@ -235,7 +246,10 @@ fn serve(shared: &Arc<Shared>) {
             return;
         }
         inner.queue.end(job.id, ending.clone(), seconds, notices);
-        inner.news.push(News { job, ending, seconds, key });
+        if let (Some(key), Purpose::Take { .. }) = (&key, &job.purpose) {
+            inner.queue.keep_clip(job.id, key.hex());
+        }
+        inner.news.push(News { job, ending, key });
         drop(inner);
         (shared.wake)();
     }

@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use eframe::egui::vec2;
 
 use super::support::{Desk, SMALL};
+use crate::gui::layout::Pane;
 use crate::gui::model::changes;
 use crate::gui::model::queue::Phase;
 
@@ -26,6 +27,9 @@ fn victim() {
     desk.wait("it renders", |state| {
         state.runner.look(|_, live| live.is_some_and(|live| live.doing.starts_with("Imagining")))
     });
+    desk.state_mut().edit(|project| changes::rename(project, "shot", "Second"));
+    desk.state_mut().animate();
+    desk.steps(2);
     println!("ready");
     loop {
         std::thread::sleep(std::time::Duration::from_secs(1));
@@ -54,10 +58,20 @@ fn a_killed_window_loses_neither_edits_nor_jobs() {
     desk.click("Recover shot.kinora.json");
     let region = desk.state().item().unwrap().regions()[0].clone();
     assert_eq!((region.prompt.as_str(), region.magnitude), ("drift left", 0.25.into()));
-    let job = desk.state().runner.look(|queue, _| queue.jobs()[0].clone());
+    let job = desk
+        .state()
+        .runner
+        .look(|queue, _| queue.jobs().iter().find(|job| job.title == "Shot").cloned().unwrap());
     assert_eq!(job.phase, Phase::Interrupted, "the render is known and can go on");
-    desk.click("Jobs");
+    desk.state_mut().show_pane = Some(Pane::Jobs);
+    desk.steps(3);
     assert!(desk.has("Interrupted") && desk.has("Go on with Shot"));
+    // What waited behind it begins by itself.
+    assert!(desk.said().iter().any(|said| said == "going on with 1 job that waited"), "{:?}", desk.said());
+    desk.wait("the second one runs", |state| {
+        state.runner.look(|_, live| live.is_some_and(|live| live.title == "Second"))
+    });
+    assert!(desk.has("Running") && desk.has("Stop Second"));
 }
 
 /// A document that names what only the network has.

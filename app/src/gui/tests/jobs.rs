@@ -46,6 +46,40 @@ fn the_line_is_paused_reordered_edited_and_survives_a_restart() {
 }
 
 #[test]
+fn jobs_that_waited_begin_by_themselves_in_the_next_window() {
+    let mut desk = Desk::new();
+    desk.open(SMALL);
+    desk.state_mut().todo.extend([Command::PauseQueue, Command::ShowPane(Pane::Jobs)]);
+    desk.steps(2);
+    desk.state_mut().animate();
+    desk.steps(2);
+    assert!(desk.has("Waiting"));
+    // A queue that is paused stays so, and says what is in it.
+    let mut desk = desk.reopened();
+    assert!(desk.said().iter().any(|said| said == "the queue is paused: 1 job in it"), "{:?}", desk.said());
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    desk.steps(3);
+    assert!(!desk.state().runner.is_running());
+    let path = desk.state().places.queue().join("queue.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(text.contains("\"paused\":true"), "{text}");
+    // As it is on the disk when a window dies while another job runs.
+    std::fs::write(&path, text.replace("\"paused\":true", "\"paused\":false")).unwrap();
+    let mut desk = desk.reopened();
+    assert!(desk.said().iter().any(|said| said == "going on with 1 job that waited"), "{:?}", desk.said());
+    // Nobody touches anything.
+    desk.wait("it is done", |state| {
+        state.runner.look(|queue, live| queue.jobs()[0].phase == Phase::Done && live.is_none())
+    });
+    let path = desk.path("project/shot.kinora.json");
+    desk.open_any(&path);
+    desk.state_mut().todo.push(Command::ShowPane(Pane::Jobs));
+    desk.steps(3);
+    assert!(desk.has("Done") && desk.has("Forget Shot"));
+    assert_eq!(desk.state().takes().len(), 1, "its clip is among the takes");
+}
+
+#[test]
 fn stop_is_answered_at_once() {
     let mut desk = Desk::new();
     desk.open(&SMALL.replace("\"steps\": 1", "\"steps\": 40"));

@@ -1,5 +1,6 @@
 //! A person who presses anything anywhere.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use eframe::egui::{
@@ -7,8 +8,11 @@ use eframe::egui::{
 };
 use kinora_pipeline::workflow::Document;
 
-use super::support::{Desk, SMALL};
+use super::support::{Desk, Dropped, SMALL};
+use crate::gui::files::After;
 use crate::gui::model::project::Place;
+use crate::gui::model::settings::TEXT_SCALES;
+use crate::gui::samples::SAMPLES;
 
 /// How many events where nothing else is said.
 const FEW: usize = 3000;
@@ -149,22 +153,114 @@ fn events(dice: &mut Dice, at: &mut Pos2, size: (usize, usize)) -> Vec<Event> {
     }
 }
 
+/// Documents it begins with: pictures, shots and clips of several kinds, on several tracks.
+fn documents() -> [String; 3] {
+    let photos = r#"
+    "photo": { "op": "image.load", "path": "rocket.jpg" },
+    "cup": { "op": "image.load", "path": "coffee.jpg", "ui": { "name": "Coffee" } },
+    "cat": { "op": "image.load", "path": "cat.jpg" },"#;
+    let shots = r#"
+    "rocket": { "op": "mask.click", "image": "@photo", "points": [{ "x": 0.5, "y": 0.6 }] },
+    "sky": { "op": "mask.click", "image": "@photo", "points": [{ "x": 0.9, "y": 0.1 }],
+             "strokes": [{ "points": [[0.1, 0.2], [0.4, 0.3]], "radius": 0.05 }] },
+    "steam": { "op": "mask.click", "image": "@cup", "points": [{ "x": 0.5, "y": 0.3 }, { "x": 0.1, "y": 0.9, "keep": false }] },
+    "shot": { "op": "animate.click", "image": "@photo", "frames": 3, "fps": 8, "steps": 1, "size": 128, "regions": [
+        { "mask": "@rocket", "prompt": "rise slowly", "magnitude": { "keys": [[0, 0.2], [0.3, 0.8]], "ease": "linear" } },
+        { "mask": "@sky", "prompt": "drift left", "magnitude": 0.4 }] },
+    "other": { "op": "animate.click", "image": "@cup", "mask": "@steam", "prompt": "swirl", "frames": 2, "fps": 12,
+               "steps": 1, "size": 128, "ui": { "name": "Steam" } },
+    "file": { "op": "video.save", "video": "@shot", "path": "out/rocket.mp4", "from": 0.125 },
+    "other_frames": { "op": "video.sequence", "clips": [{ "video": "@other" }], "fps": 24, "width": 320, "height": 240 },
+    "other_file": { "op": "video.save", "video": "@other_frames", "path": "out/steam.gif" }"#;
+    let timeline = r#"
+    "timeline": { "tracks": [
+        { "name": "V1", "clips": [
+            { "node": "shot", "at": 0, "from": 0, "to": 0.375 },
+            { "node": "other", "at": 0.375, "from": 0, "to": 0.16666, "fade_in": 0.1, "cross": true },
+            { "node": "shot", "at": 1, "from": 0.125, "to": 0.375 }] },
+        { "name": "V2", "clips": [{ "node": "other", "at": 0.2, "from": 0, "to": 0.16666, "volume": 0.5 }] },
+        { "name": "V3", "muted": true, "clips": [] }] },
+    "marks": { "timeline": { "from": 0.125, "to": 1.125 }, "shots": { "shot": { "to": 0.25 } } }"#;
+    [
+        SMALL.to_owned(),
+        format!("{{ \"kinora\": 1, \"nodes\": {{{photos}{shots} }} }}"),
+        format!("{{ \"kinora\": 1, \"nodes\": {{{photos}{shots} }}, \"ui\": {{{timeline} }} }}"),
+    ]
+}
+
+/// Files that are dropped on the window: pictures, a document, and what is none of these.
+const DROPPED: [&str; 6] = [
+    "drop/cat.jpg",
+    "drop/coffee.jpg",
+    "drop/broken.png",
+    "drop/notes.txt",
+    "drop",
+    "drop/other.kinora.json",
+];
+
+/// What happens to a window beside keys and pointer.
+fn shake(desk: &mut Desk, dice: &mut Dice, size: &mut (usize, usize)) {
+    match dice.roll(3) {
+        0 => {
+            *size = (320 + dice.roll(1400), 240 + dice.roll(900));
+            desk.harness.set_size(vec2(size.0 as f32, size.1 as f32));
+        }
+        1 => {
+            // A project does not grow without end.
+            let items = desk.state().project.as_ref().map_or(0, |project| project.scene().items.len());
+            if items < 12 {
+                let path = desk.path(dice.one(&DROPPED));
+                desk.harness.input_mut().dropped_files.push(Arc::new(Dropped(path)));
+            }
+        }
+        _ => {
+            let scale = dice.one(&TEXT_SCALES);
+            desk.state_mut().settings.text_scale = scale;
+            let ctx = desk.harness.ctx.clone();
+            desk.state().apply_settings(&ctx);
+        }
+    }
+}
+
+fn open_one(desk: &mut Desk, dice: &mut Dice) {
+    let documents = documents();
+    for sample in &SAMPLES {
+        desk.put(&format!("project/{}", sample.file), sample.bytes);
+        desk.put(&format!("drop/{}", sample.file), sample.bytes);
+    }
+    desk.put("drop/broken.png", b"\x89PNG\r\n\x1a\nnothing more");
+    desk.put("drop/notes.txt", b"no picture");
+    desk.put("drop/other.kinora.json", documents[dice.roll(documents.len())].as_bytes());
+    desk.put("project/shot.kinora.json", documents[dice.roll(documents.len())].as_bytes());
+    let path = desk.path("project/shot.kinora.json");
+    // Whatever is not saved is not missed.
+    desk.state_mut().go_on(After::Open(path));
+    desk.opened();
+}
+
 /// Presses anything anywhere: no fault, and a document that is still one.
 fn monkey(count: usize, seed: u64) {
-    let size = (1280usize, 800usize);
+    let mut size = (1280usize, 800usize);
     let mut desk = Desk::sized(vec2(size.0 as f32, size.1 as f32));
     // Nothing it does may leave the folders of this test or wait for a dialog.
     desk.state_mut().dialogs.script(vec![]);
-    desk.open(SMALL);
     let mut dice = Dice(seed);
+    open_one(&mut desk, &mut dice);
     let mut at = pos2(400.0, 300.0);
-    let (begun, mut made) = (Instant::now(), 0);
+    let (begun, mut made, mut slowest) = (Instant::now(), 0, 0.0f64);
+    let (mut opened, mut shaken) = (1, 0);
     while made < count {
         for event in events(&mut dice, &mut at, size) {
             desk.harness.event(event);
             made += 1;
         }
+        if dice.roll(60) == 0 {
+            shake(&mut desk, &mut dice, &mut size);
+            (made, shaken) = (made + 1, shaken + 1);
+        }
+        let frame = Instant::now();
         desk.harness.step();
+        slowest = slowest.max(frame.elapsed().as_secs_f64());
         let state = desk.state_mut();
         // It renders nothing long, and does not stay out once it has left.
         if state.runner.is_running() && dice.roll(4) == 0 {
@@ -177,7 +273,8 @@ fn monkey(count: usize, seed: u64) {
         {
             state.leaving = false;
             state.modal = None;
-            desk.open(SMALL);
+            open_one(&mut desk, &mut dice);
+            opened += 1;
         }
         if made % 512 < 3
             && let Some(project) = &desk.state().project
@@ -193,7 +290,12 @@ fn monkey(count: usize, seed: u64) {
         back.tracks.retain(|track| track.clips.iter().all(|clip| clip.length() > 0.0));
         assert_eq!(back.tracks.len(), project.timeline().tracks.len());
     }
-    println!("{made} events of seed {seed} in {:.1} s", begun.elapsed().as_secs_f64());
+    println!(
+        "{made} events of seed {seed} in {:.1} s: {opened} documents, {shaken} times resized, dropped on or \
+         rescaled, slowest frame {:.0} ms",
+        begun.elapsed().as_secs_f64(),
+        slowest * 1e3
+    );
 }
 
 #[test]

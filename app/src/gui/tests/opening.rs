@@ -8,6 +8,8 @@ use egui_kittest::kittest::Queryable as _;
 
 use super::support::{Desk, SMALL};
 use crate::gui::command::Command;
+use crate::gui::layout::Pane;
+use crate::gui::model::patch::place;
 use crate::gui::overlays::modal::Modal;
 use crate::gui::state::State;
 use crate::gui::tasks::player::Film;
@@ -228,6 +230,50 @@ fn a_finished_file_gives_back_the_project_that_made_it() {
     desk.click("Use the file");
     desk.opened();
     assert_eq!(desk.state().project.as_ref().unwrap().scene().items.len(), 2);
+}
+
+#[test]
+fn the_project_of_a_finished_job_is_one_click_away() {
+    let mut desk = Desk::new();
+    let path = desk.open(SMALL);
+    let folder = path.parent().unwrap().to_path_buf();
+    let made = folder.join("frames");
+    desk.state_mut().edit(|project| {
+        project.edit("Save pictures", None, |edit| {
+            let node = serde_json::json!({ "op": "sequence.save", "video": "@shot", "path": "frames", "format": "exr" });
+            Ok(edit.set(place!["nodes", "file"], node)?)
+        })
+    });
+    desk.state_mut().export_now("file", &made, false);
+    let wanted = made.clone();
+    desk.wait("the pictures are there", move |state| wanted.is_dir() && !state.runner.is_running());
+    desk.state_mut().todo.push(Command::Save);
+    desk.steps(3);
+    desk.state_mut().todo.push(Command::ShowPane(Pane::Jobs));
+    desk.steps(3);
+    desk.click("Open the project of Export frames");
+    desk.opened();
+    let project = desk.state().project.as_ref().unwrap();
+    assert_ne!(project.folder(), folder, "it is a project of its own");
+    assert_eq!(project.value()["nodes"]["file"]["format"], "exr");
+
+    // The folder, or one picture of it, chosen in a dialog does the same.
+    for (command, chosen) in
+        [(Command::OpenPictures, made.clone()), (Command::OpenDocument, made.join("frame_00001.exr"))]
+    {
+        desk.state_mut().dialogs.script(vec![chosen]);
+        desk.state_mut().todo.push(command);
+        desk.wait("it is asked", |state| matches!(state.modal, Some(Modal::Finished(_))));
+        assert!(!desk.has("Use the file") && !desk.has("Use the first picture"), "OpenEXR is not read");
+        desk.click("Open its project");
+        desk.opened();
+        assert_eq!(desk.state().item().unwrap().regions()[0].prompt, "rise slowly");
+    }
+    // A folder of anything else says so.
+    let other = desk.path("empty");
+    std::fs::create_dir_all(&other).unwrap();
+    desk.open_any(&other);
+    assert!(desk.said().iter().any(|said| said.contains("holds no pictures that know what made them")));
 }
 
 #[test]

@@ -1,12 +1,11 @@
 //! The frame around everything: first screen, palette, menus, colours, arrangement, drops, refusals.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use eframe::egui::{Color32, ColorImage, DroppedFile, Event, Key, Modifiers, vec2};
+use eframe::egui::{Color32, ColorImage, Event, Key, Modifiers, vec2};
 use egui_kittest::kittest::Queryable as _;
 
-use super::support::{Desk, SMALL};
+use super::support::{Desk, Dropped, SMALL};
 use crate::gui::command::{Command, Group, TABLE};
 use crate::gui::layout::Pane;
 use crate::gui::model::settings::{TEXT_SCALES, ThemeChoice};
@@ -97,19 +96,6 @@ fn panels_keep_their_arrangement_and_can_be_put_back() {
     desk.state_mut().todo.push(Command::ResetLayout);
     desk.steps(3);
     assert!(!desk.has("Never use the network"));
-}
-
-#[derive(Debug)]
-struct Dropped(PathBuf);
-
-impl DroppedFile for Dropped {
-    fn path(&self) -> &Path {
-        &self.0
-    }
-
-    fn bytes(&self) -> Result<Vec<u8>, String> {
-        std::fs::read(&self.0).map_err(|error| error.to_string())
-    }
 }
 
 #[test]

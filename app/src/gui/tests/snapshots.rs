@@ -23,8 +23,10 @@ use crate::gui::model::settings::ThemeChoice;
 use crate::gui::model::timeline::Edge;
 use crate::gui::overlays::modal::Modal;
 use crate::gui::state::{MaskView, Missing, State};
+use crate::gui::tasks::forecast::Outlook;
 use crate::gui::tasks::masks::Masking;
 use crate::gui::tasks::moving::Moving;
+use crate::gui::tasks::player::Film;
 use crate::gui::tasks::runner::Live;
 
 /// Whether anything can be drawn here; says so where not.
@@ -113,6 +115,8 @@ fn every_panel_and_dialog() {
     jobs(state);
     let mut album = Album::new();
     album.take(&mut desk, "workspace");
+    let revision = desk.state().project.as_ref().unwrap().revision();
+    desk.state_mut().export_outlooks.pretend(revision, "file", plenty());
     for (modal, name) in [
         (Modal::Shortcuts, "dialog_shortcuts"),
         (Modal::Export { node: "file".into(), dest: "/videos/rocket.mp4".into() }, "dialog_export"),
@@ -176,9 +180,66 @@ fn every_panel_and_dialog() {
     let timeline = desk.state().timeline().unwrap().clone();
     let made = desk.state_mut().edit(|project| crate::gui::model::film::make(project, &timeline, 8.0));
     let dest = "/videos/timeline.mp4".into();
-    desk.state_mut().modal = Some(Modal::Export { node: made.unwrap(), dest });
-    desk.harness.set_size(vec2(640.0, 420.0));
+    let (made, revision) = (made.unwrap(), desk.state().project.as_ref().unwrap().revision());
+    // What there is too little of is said where the rest would be.
+    let poor = Outlook { memory: 9_000_000_000, ..plenty() };
+    desk.state_mut().export_outlooks.pretend(revision, &made, poor);
+    desk.state_mut().modal = Some(Modal::Export { node: made, dest });
+    desk.harness.set_size(vec2(640.0, 620.0));
     album.take(&mut desk, "dialog_export_timeline");
+}
+
+/// What a file takes where there is enough of everything.
+fn plenty() -> Outlook {
+    Outlook {
+        seconds: 4.0,
+        measured: true,
+        memory: 700_000_000,
+        disk: 24_000_000,
+        memory_free: 8_000_000_000,
+        disk_free: 90_000_000_000,
+        file: 2_000_000,
+        file_free: None,
+        known: false,
+    }
+}
+
+#[test]
+fn two_takes_beside_each_other() {
+    if !can_draw() {
+        return;
+    }
+    let mut desk = Desk::sized(vec2(1280.0, 800.0));
+    desk.open(SMALL);
+    desk.state_mut().animate();
+    desk.wait("the clip is there", |state| state.takes().len() == 1);
+    // Another motion, so that the two halves differ.
+    desk.state_mut().edit(|project| crate::gui::model::changes::set_prompt(project, "shot", 0, "drift left"));
+    desk.state_mut().close_gesture();
+    desk.state_mut().animate();
+    desk.wait("another is there", |state| state.takes().len() == 2 && state.monitor.drawn.is_some());
+    let takes = desk.state().takes();
+    let films: Vec<_> = takes.iter().map(|take| take.cache_key().map(Film::Take)).collect();
+    let state = desk.state_mut();
+    state.monitor.load(films[0].clone(), false);
+    state.monitor.other = films[1].clone();
+    (state.monitor.position, state.monitor.wipe) = (0.25, 0.45);
+    state.toasts.clear();
+    let wanted = films.clone();
+    desk.wait("both are decoded", |state| {
+        wanted.iter().flatten().all(|film| state.player.known(film, 2).is_some())
+    });
+    let mut album = Album::new();
+    desk.harness.state_mut().only(Pane::Program);
+    desk.harness.set_size(vec2(640.0, 480.0));
+    album.take(&mut desk, "panel_program_compare");
+    // The settings are no longer those of the take that is shown.
+    desk.state_mut().edit(|project| crate::gui::model::changes::set_prompt(project, "shot", 0, "sink"));
+    desk.state_mut().close_gesture();
+    desk.harness.state_mut().only(Pane::Takes);
+    desk.harness.set_size(vec2(640.0, 280.0));
+    desk.steps(4);
+    album.take(&mut desk, "panel_takes_changed");
 }
 
 /// The job that seems to run.
@@ -233,6 +294,10 @@ fn arranged(state: &mut State) {
         state.edit(|project| crate::gui::model::keys::set_key(project, &id, 0, t, Some(value)));
     }
     state.close_gesture();
+    state.show_timeline_at(0.125);
+    state.mark(false);
+    state.show_timeline_at(0.5);
+    state.mark(true);
     state.show_timeline_at(0.25);
     state.choose_clip((0, 0));
     state.sequence.keys = Some((0, vec![1]));

@@ -1,7 +1,6 @@
 //! The part all FFmpeg families share: convert, encode, mux, put in place.
 
 use std::fs::File;
-use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,8 +8,10 @@ use ffmpeg_next as ffmpeg;
 use ffmpeg_next::format::Pixel;
 use ffmpeg_next::format::context::{Output, StreamIo};
 
+use super::colour::Tags;
+use super::disk::{Target, disk_or};
 use super::sound::SoundTrack;
-use super::{EncodeSpec, MediaSink, WrittenFile, check_frame, no_frames, webp_recipe};
+use super::{Colour, EncodeSpec, MediaSink, WrittenFile, check_frame, no_frames, webp_recipe};
 use crate::media::error::MediaError;
 use crate::media::ff::{self, Converter, Matrix, Side};
 use crate::media::picture::Picture;
@@ -32,40 +33,6 @@ pub(super) struct FamilyPlan {
     pub(super) threads: usize,
 }
 
-/// Remembers the first error of the disk, which FFmpeg reduces to a number.
-struct Target {
-    file: File,
-    error: Arc<Mutex<Option<std::io::Error>>>,
-}
-
-impl Target {
-    fn note<T>(&self, result: std::io::Result<T>) -> std::io::Result<T> {
-        result.inspect_err(|error| {
-            let copy =
-                error.raw_os_error().map_or_else(|| error.kind().into(), std::io::Error::from_raw_os_error);
-            self.error.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(copy);
-        })
-    }
-}
-
-impl Write for Target {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let result = self.file.write(bytes);
-        self.note(result)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        let result = self.file.flush();
-        self.note(result)
-    }
-}
-
-impl Seek for Target {
-    fn seek(&mut self, to: SeekFrom) -> std::io::Result<u64> {
-        self.file.seek(to)
-    }
-}
-
 /// Writes a clip through FFmpeg.
 pub(super) struct StreamSink {
     path: PathBuf,
@@ -74,6 +41,7 @@ pub(super) struct StreamSink {
     output: Output,
     encoder: ffmpeg::encoder::video::Encoder,
     sound: Option<SoundTrack>,
+    tags: Tags,
     converter: Option<Converter>,
     source: ffmpeg::frame::Video,
     converted: ffmpeg::frame::Video,
@@ -155,16 +123,12 @@ impl StreamSink {
         video.set_time_base(time_base);
         video.set_frame_rate(Some(ffmpeg::Rational(num, den)));
         video.set_aspect_ratio(ffmpeg::Rational(1, 1));
-        if is_rgb {
-            video.set_colorspace(ffmpeg::color::Space::RGB);
-            video.set_color_range(ffmpeg::color::Range::JPEG);
-            video.set_color_transfer_characteristic(ffmpeg::color::TransferCharacteristic::IEC61966_2_1);
-        } else {
-            video.set_colorspace(ffmpeg::color::Space::BT709);
-            video.set_color_range(ffmpeg::color::Range::MPEG);
-            video.set_color_transfer_characteristic(ffmpeg::color::TransferCharacteristic::BT709);
-        }
-        video.set_color_primaries(ffmpeg::color::Primaries::BT709);
+        let usual = spec.codec.colours().first().copied().unwrap_or(Colour::Srgb);
+        let tags = Tags::of(spec.colour.unwrap_or(usual), is_rgb);
+        video.set_colorspace(tags.space);
+        video.set_color_range(tags.range);
+        video.set_color_transfer_characteristic(tags.transfer);
+        video.set_color_primaries(tags.primaries);
         let mut options = ffmpeg::Dictionary::new();
         for (key, value) in &plan.options {
             options.set(key, value);
@@ -207,7 +171,7 @@ impl StreamSink {
             (None, ffmpeg::frame::Video::new(plan.format, spec.width, spec.height))
         } else {
             let from = Side { format: Pixel::RGB24, matrix: Matrix::Bt709, full_range: true };
-            let to = Side { format: plan.format, matrix: Matrix::Bt709, full_range: false };
+            let to = Side { format: plan.format, matrix: tags.matrix, full_range: tags.full_range() };
             (
                 Some(Converter::new(path, spec.width, spec.height, from, to)?),
                 ffmpeg::frame::Video::new(Pixel::RGB24, spec.width, spec.height),
@@ -222,6 +186,7 @@ impl StreamSink {
             output,
             encoder,
             sound,
+            tags,
             converter,
             source,
             converted: ffmpeg::frame::Video::empty(),
@@ -292,11 +257,7 @@ impl MediaSink for StreamSink {
             let done = converter.run(&self.source, &mut self.converted);
             done.map_err(|e| disk_or(&self.path, &self.error, e, "colour conversion"))?;
             self.converted.set_pts(stamp);
-            self.converted.set_color_space(ffmpeg::color::Space::BT709);
-            self.converted.set_color_range(ffmpeg::color::Range::MPEG);
-            // ProRes takes these from each frame, not from the encoder's settings.
-            self.converted.set_color_primaries(ffmpeg::color::Primaries::BT709);
-            self.converted.set_color_transfer_characteristic(ffmpeg::color::TransferCharacteristic::BT709);
+            self.tags.put(&mut self.converted);
             self.encoder.send_frame(&self.converted)
         } else {
             self.source.set_pts(stamp);
@@ -352,19 +313,6 @@ impl MediaSink for StreamSink {
     }
 }
 
-/// The disk's own error where it had one, else FFmpeg's.
-fn disk_or(
-    path: &Path,
-    disk: &Mutex<Option<std::io::Error>>,
-    error: ffmpeg::Error,
-    step: &'static str,
-) -> MediaError {
-    if let Some(source) = disk.lock().unwrap_or_else(PoisonError::into_inner).take() {
-        return MediaError::write(path, source);
-    }
-    MediaError::Encode { path: path.to_path_buf(), step, reason: error.to_string() }
-}
-
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::super::families::{ffv1, h264, prores};
@@ -383,6 +331,7 @@ mod tests {
                 height: 64,
                 fps: (10, 1),
                 quality: Quality::Standard,
+                colour: None,
                 sound: false,
                 recipe: None,
                 overwrite: false,

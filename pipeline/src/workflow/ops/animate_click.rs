@@ -170,7 +170,9 @@ impl AnimateClick {
             width: photo.width * wanted / longer,
             height: photo.height * wanted / longer,
             frames: u64::from(self.frames),
+            rate: 0,
         }
+        .at_rate(self.fps)
     }
 
     fn prompts(&self) -> Vec<(Vec<Segment>, &str)> {

@@ -3,7 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::video_save::save_frames;
+use super::range;
+use super::video_save::{is_nothing, save_frames};
 use super::{CLIP, Checks, FILE_PORTS, Input, NodeOp, extension_of};
 use crate::media::{Codec, EncodeSpec, Quality};
 use crate::workflow::context::{NodeContext, RunError};
@@ -23,6 +24,14 @@ pub struct SequenceSave {
     /// What each picture is stored as.
     #[serde(default, skip_serializing_if = "is_png")]
     pub format: FrameFormat,
+    /// The second of the clip from which on it is saved: frames that begin there or later.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    #[schemars(extend("minimum" = 0, "maximum" = 86400))]
+    pub from: f64,
+    /// The second of the clip before which the last saved frame begins; the clip's end when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("minimum" = 0, "maximum" = 86400))]
+    pub to: Option<f64>,
 }
 
 /// How a picture of a sequence is stored.
@@ -55,6 +64,7 @@ impl NodeOp for SequenceSave {
             let help = "the pictures are named by their number; video.save writes single files";
             checks.field("path", "the name of a folder, without an extension", &found, Some(help));
         }
+        range::check(checks, self.from, self.to);
     }
 
     fn writes(&self) -> Option<&str> {
@@ -62,13 +72,14 @@ impl NodeOp for SequenceSave {
     }
 
     fn forecast(&self, inputs: &[(String, Shape)]) -> (Shape, Work) {
-        let shape = Shape::first(inputs);
+        let shape = range::shape(Shape::first(inputs), self.from, self.to);
         (shape, Work::encode(shape).keeping_frames(shape))
     }
 
     fn run(&self, context: &mut NodeContext<'_>) -> Result<Value, RunError> {
         let dest = context.output(&self.path)?;
         let clip = context.clip_input("video")?;
+        let frames = range::frames_of(&clip, self.from, self.to)?;
         let spec = EncodeSpec {
             codec: match self.format {
                 FrameFormat::Png => Codec::PngSequence,
@@ -78,10 +89,11 @@ impl NodeOp for SequenceSave {
             height: clip.height(),
             fps: clip.fps(),
             quality: Quality::High,
+            colour: None,
             sound: false,
             recipe: Some(context.recipe().to_owned()),
             overwrite: context.overwrite(),
         };
-        save_frames(context, &clip, dest, &spec)
+        save_frames(context, &clip, frames, dest, &spec)
     }
 }

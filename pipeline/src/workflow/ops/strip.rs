@@ -56,6 +56,7 @@ impl NodeOp for Strip {
             width: u64::from(self.cell + GAP) * u64::from(self.columns),
             height: (height + u64::from(GAP)) * self.clips.len() as u64,
             frames: 1,
+            rate: 0,
         };
         (shape, Work::decode(shape))
     }

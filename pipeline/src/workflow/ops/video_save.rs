@@ -5,8 +5,9 @@ use std::path::Path;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::range;
 use super::{CLIP, Checks, FILE_PORTS, Input, NUMBER, NodeOp};
-use crate::media::{Codec, EncodeSpec, Quality, create_sink, crop};
+use crate::media::{Codec, Colour, EncodeSpec, Quality, create_sink, crop};
 use crate::workflow::context::{NodeContext, RunError};
 use crate::workflow::fields::{Link, Number, PortKind};
 use crate::workflow::forecast::{Shape, Work};
@@ -31,6 +32,22 @@ pub struct VideoSave {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("minimum" = 1, "maximum" = 240))]
     pub fps: Option<Number>,
+    /// The second of the clip from which on it is saved: frames that begin there or later.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    #[schemars(extend("minimum" = 0, "maximum" = 86400))]
+    pub from: f64,
+    /// The second of the clip before which the last saved frame begins; the clip's end when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("minimum" = 0, "maximum" = 86400))]
+    pub to: Option<f64>,
+    /// How colours are stored and tagged; as the format usually does when absent: `bt709`, and `srgb` for
+    /// FFV1, GIF and WebP. ProRes takes `bt709` and `bt601`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub colour: Option<Colour>,
+}
+
+pub(super) fn is_nothing(seconds: &f64) -> bool {
+    *seconds == 0.0
 }
 
 /// The codecs a clip can be saved with.
@@ -56,7 +73,8 @@ pub enum SaveCodec {
 }
 
 impl SaveCodec {
-    fn media(self) -> Codec {
+    /// The format family.
+    pub fn media(self) -> Codec {
         match self {
             Self::H264 => Codec::H264,
             Self::H265 => Codec::H265,
@@ -71,7 +89,8 @@ impl SaveCodec {
 }
 
 impl VideoSave {
-    fn codec(&self) -> Option<Codec> {
+    /// The format family it is saved in; none where the extension says none.
+    pub fn family(&self) -> Option<Codec> {
         self.codec.map(SaveCodec::media).or_else(|| Codec::from_path(Path::new(&self.path)))
     }
 }
@@ -89,11 +108,20 @@ impl NodeOp for VideoSave {
     }
 
     fn check(&self, checks: &mut Checks<'_>) {
-        match self.codec() {
+        match self.family() {
             None | Some(Codec::PngSequence | Codec::ExrSequence) => {
                 checks.extension(&self.path, &["mp4", "mov", "mkv", "webm", "gif", "webp"]);
             }
             Some(codec) => checks.extension(&self.path, codec.extensions()),
+        }
+        range::check(checks, self.from, self.to);
+        if let (Some(colour), Some(codec)) = (self.colour, self.family())
+            && !codec.colours().contains(&colour)
+        {
+            let names: Vec<String> = codec.colours().iter().map(|c| format!("\"{}\"", c.name())).collect();
+            let expected = format!("one of {}, as this format stores colours", names.join(", "));
+            let help = "leave it out for the usual way of the format";
+            checks.field("colour", &expected, &format!("\"{}\"", colour.name()), Some(help));
         }
         if matches!(self.fps, Some(Number::Keyed(_))) {
             checks.field("fps", "one rate for the whole clip", "keyframes", None);
@@ -105,13 +133,14 @@ impl NodeOp for VideoSave {
     }
 
     fn forecast(&self, inputs: &[(String, Shape)]) -> (Shape, Work) {
-        let shape = Shape::first(inputs);
+        let shape = range::shape(Shape::first(inputs), self.from, self.to);
         (shape, Work::encode(shape))
     }
 
     fn run(&self, context: &mut NodeContext<'_>) -> Result<Value, RunError> {
         let dest = context.output(&self.path)?;
         let clip = context.clip_input("video")?;
+        let frames = range::frames_of(&clip, self.from, self.to)?;
         let fps = match &self.fps {
             Some(number) => {
                 let linked = number.link().map(|_| context.number_input("fps")).transpose()?;
@@ -120,7 +149,7 @@ impl NodeOp for VideoSave {
             None => clip.fps(),
         };
         let codec = self
-            .codec()
+            .family()
             .ok_or_else(|| RunError::input(format!("{:?} has no known video extension", self.path)))?;
         let (width, height) = storable(codec, clip.width(), clip.height());
         if (width, height) != (clip.width(), clip.height()) {
@@ -140,11 +169,12 @@ impl NodeOp for VideoSave {
             height,
             fps,
             quality: self.quality,
+            colour: self.colour,
             sound: sound && fps == clip.fps(),
             recipe: Some(context.recipe().to_owned()),
             overwrite: context.overwrite(),
         };
-        save_frames(context, &clip, dest, &spec)
+        save_frames(context, &clip, frames, dest, &spec)
     }
 }
 
@@ -158,17 +188,19 @@ fn storable(codec: Codec, width: u32, height: u32) -> (u32, u32) {
     }
 }
 
-/// Streams a clip into a sink; shared with `sequence.save`.
+/// Streams frames of a clip into a sink; shared with `sequence.save`.
 pub(super) fn save_frames(
     context: &mut NodeContext<'_>,
     clip: &crate::workflow::value::Clip,
+    frames: std::ops::Range<usize>,
     dest: std::path::PathBuf,
     spec: &EncodeSpec,
 ) -> Result<Value, RunError> {
     let mut digest = Digester::default();
     let mut sink = create_sink(&dest, spec)?;
     let mut sound = vec![];
-    for index in 0..clip.frames() {
+    let (first, count) = (frames.start, frames.len());
+    for index in frames {
         context.poll()?;
         let mut frame = clip.frame(index)?;
         if (frame.width(), frame.height()) != (spec.width, spec.height) {
@@ -183,12 +215,11 @@ pub(super) fn save_frames(
             digest.sound(&sound);
             sink.sound(&sound)?;
         }
-        context.step("encode", index + 1, clip.frames());
+        context.step("encode", index - first + 1, count);
     }
     let written = sink.finish()?;
-    if written.frames != clip.frames() as u64 {
-        let message = format!("{} of {} frames were written", written.frames, clip.frames());
-        return Err(RunError::bug(message));
+    if written.frames != count as u64 {
+        return Err(RunError::bug(format!("{} of {count} frames were written", written.frames)));
     }
-    context.wrote(dest, clip.frames(), digest.finish())
+    context.wrote(dest, count, digest.finish())
 }

@@ -15,7 +15,7 @@ use crate::gui::tasks::pictures::Loading;
 use crate::gui::tasks::player::{Film, FilmInfo};
 use crate::gui::tasks::waves::PER_SECOND;
 use crate::gui::theme::{Type, palette};
-use crate::gui::widgets::{icon_button, tool_button};
+use crate::gui::widgets::{icon_button, icon_text, tool_button};
 
 /// Height of a clip's name.
 const NAME: f32 = 17.0;
@@ -114,6 +114,10 @@ fn one(
     if let Some(volume) = &volume {
         label.push_str(&format!(", {volume}"));
     }
+    let changed = state.is_changed(&clip.node);
+    if changed {
+        label.push_str(", changed since its take");
+    }
     response.widget_info(|| WidgetInfo::selected(Role::ListItem, true, chosen, &label));
 
     let fill = if response.hovered() { p.hover } else { p.raised };
@@ -125,7 +129,11 @@ fn one(
     }
     let bar = rect.with_max_y(rect.top() + NAME);
     let painter = ui.painter().with_clip_rect(ui.clip_rect().intersect(bar.shrink2(vec2(4.0, 0.0))));
-    let from = bar.left().max(scale.left) + 6.0;
+    let mut from = bar.left().max(scale.left) + 6.0;
+    if changed && bar.width() > 24.0 {
+        icon_text(ui, pos2(from + 5.0, bar.center().y), icons::TRIANGLE_ALERT, 11.0, p.warning);
+        from += 16.0;
+    }
     painter.text(pos2(from, bar.center().y), Align2::LEFT_CENTER, &name, Type::Caption.font(), p.text);
     if let Some(volume) = volume.filter(|_| bar.width() > 120.0) {
         let end = pos2(bar.right() - 6.0, bar.center().y);
@@ -146,6 +154,11 @@ fn one(
         state.choose_clip(at);
     }
     menu(&response, state);
+    if changed {
+        response.clone().on_hover_text(
+            "Changed since its latest take: this shows the take, an export makes what the shot is now",
+        );
+    }
     if locked {
         return;
     }

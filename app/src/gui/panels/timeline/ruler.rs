@@ -3,6 +3,7 @@
 use eframe::egui::{Align2, Rect, Role, Sense, Shape, Stroke, Ui, WidgetInfo, pos2, vec2};
 
 use super::Scale;
+use crate::gui::model::marks::{Marked, Marks};
 use crate::gui::sequence::Drag;
 use crate::gui::state::State;
 use crate::gui::theme::{Type, palette};
@@ -66,6 +67,7 @@ pub(super) fn show(ui: &Ui, state: &mut State, rect: Rect, scale: &Scale) {
         }
     }
     painter.hline(rect.x_range(), rect.bottom() - 0.5, Stroke::new(1.0, p.line));
+    marked(ui, state, rect, scale);
     if response.has_focus() {
         painter.rect_stroke(
             rect.shrink(1.0),
@@ -90,6 +92,36 @@ pub(super) fn show(ui: &Ui, state: &mut State, rect: Rect, scale: &Scale) {
     let pressed = response.is_pointer_button_down_on() && ui.input(|input| input.pointer.primary_pressed());
     if pressed || response.drag_started() {
         state.sequence.drag = Some(Drag::Playhead);
+    }
+}
+
+/// The marked part, and where it begins and ends.
+fn marked(ui: &Ui, state: &State, rect: Rect, scale: &Scale) {
+    let marks = state.marks_of(&Marked::Timeline);
+    let length = state.timeline_info().map_or(0.0, |info| info.seconds());
+    let Some((from, to)) = marks.within(length) else { return };
+    part(ui, rect, (scale.x(from), scale.x(to)), &marks, "the timeline");
+}
+
+/// A part of a line with time on it, with a handle at each end that is marked.
+pub(in crate::gui::panels) fn part(ui: &Ui, rect: Rect, (left, right): (f32, f32), marks: &Marks, of: &str) {
+    let p = palette(ui);
+    let painter = ui.painter_at(rect.expand2(vec2(1.0, 0.0)));
+    let band = rect.with_min_x(left).with_max_x(right);
+    painter.rect_filled(band, 0, p.accent.gamma_multiply(0.25));
+    for (at, x, name, inward) in [(marks.from, left, "In", 5.0), (marks.to, right, "Out", -5.0)] {
+        let Some(at) = at.filter(|_| rect.x_range().expand(2.0).contains(x)) else { continue };
+        let stroke = Stroke::new(2.0, p.accent);
+        painter.vline(x, rect.y_range(), stroke);
+        for y in [rect.top() + 1.0, rect.bottom() - 1.0] {
+            painter.line_segment([pos2(x, y), pos2(x + inward, y)], stroke);
+        }
+        // Seen by those who cannot see it.
+        let place = Rect::from_center_size(pos2(x, rect.center().y), vec2(6.0, rect.height()));
+        let id = ui.scope_id().with(("mark", name, of));
+        let words = format!("{name} point of {of} at {at:.2} s");
+        ui.interact(place.intersect(rect), id, Sense::hover())
+            .widget_info(|| WidgetInfo::labeled(Role::Label, true, &words));
     }
 }
 
