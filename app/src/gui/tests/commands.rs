@@ -75,7 +75,7 @@ fn takes_are_compared_starred_and_gone_back_to_by_command() {
     // The line between them is dragged to a quarter.
     desk.wait("both are decoded", |state| !state.player.is_busy());
     desk.state_mut().monitor.pause();
-    let stage = desk.harness.get_by_label("Clip of 3 frames").rect();
+    let stage = desk.harness.get_by_label_contains("Clip of 3 frames").rect();
     let from = stage.center();
     desk.drag(from, from - eframe::egui::vec2(stage.width() / 8.0, 0.0));
     let wipe = desk.state().monitor.wipe;
