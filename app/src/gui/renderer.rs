@@ -66,9 +66,9 @@ fn may_have_card() -> bool {
     if cfg!(not(target_os = "linux")) {
         return true;
     }
-    let nodes = std::fs::read_dir("/dev/dri").into_iter().flatten().flatten();
+    let mut nodes = std::fs::read_dir("/dev/dri").into_iter().flatten().flatten();
     let drawing = |entry: std::fs::DirEntry| entry.file_name().to_string_lossy().starts_with("renderD");
-    nodes.map(drawing).any(|draws| draws) || std::path::Path::new("/dev/nvidiactl").exists()
+    nodes.any(drawing) || std::path::Path::new("/dev/nvidiactl").exists()
 }
 
 /// Whether wgpu finds a graphics card.

@@ -31,7 +31,8 @@ pub(crate) fn clip_of<'a>(document: &'a Document, video: &'a str) -> (&'a str, O
 }
 
 fn video_of(value: &Value, saver: &str) -> Option<String> {
-    let link = find(value, &place!["nodes", saver, "video"])?.as_str()?;
+    let at = place!["nodes", saver, "video"];
+    let link = find(value, &at)?.as_str()?;
     Some(link.strip_prefix('@')?.to_owned())
 }
 
@@ -62,7 +63,12 @@ pub(crate) fn set(
         for (name, value) in fields {
             edit.set_or_remove(place!["nodes", node.as_str(), *name], value.clone())?;
         }
-        if FIELDS.iter().all(|name| edit.get(&place!["nodes", node.as_str(), *name]).is_none()) {
+        let mut bare = true;
+        for name in FIELDS {
+            let at = place!["nodes", node.as_str(), name];
+            bare &= edit.get(&at).is_none();
+        }
+        if bare {
             edit.set(at("video"), json!(format!("@{clip}")))?;
             edit.remove(place!["nodes", node.as_str()])?;
         }

@@ -57,7 +57,7 @@ pub(crate) fn slid(
                 },
             );
         let steps = times(Action::Increment) - times(Action::Decrement);
-        set.last().or((steps != 0.0).then(|| value + steps * step))
+        set.last().or((steps != 0.0).then_some(value + steps * step))
     });
     let by = arrows(ui, response);
     let steps = f64::from(by.x - by.y);
@@ -67,6 +67,6 @@ pub(crate) fn slid(
             if pressed(Key::Home) { Some(low) } else { pressed(Key::End).then_some(high) }
         })
     });
-    let wanted = asked.or(end.flatten()).or((steps != 0.0).then(|| value + steps * step))?;
+    let wanted = asked.or(end.flatten()).or((steps != 0.0).then_some(value + steps * step))?;
     wanted.is_finite().then(|| wanted.clamp(low, high.max(low)))
 }

@@ -28,7 +28,8 @@ pub(crate) fn set_frame(project: &mut Project, item: &str, seconds: f64) -> Resu
             edit.set_or_remove(field(&item.picture, "at"), None)?;
             return Ok(edit.set(field(&item.picture, "index"), 0)?);
         }
-        let start = edit.get(&place!["nodes", video.as_str(), "start"]).and_then(serde_json::Value::as_f64);
+        let at = place!["nodes", video.as_str(), "start"];
+        let start = edit.get(&at).and_then(serde_json::Value::as_f64);
         let after = seconds - start.unwrap_or(0.0);
         if after < 0.0 {
             return Err(refused("the document reads this clip from a later moment on"));
