@@ -47,7 +47,7 @@ impl Shop {
     /// What plans are made and masks are cut with.
     ///
     /// # Errors
-    /// None in a tested build: no device is opened.
+    /// A models folder that cannot be used; no device is opened.
     pub(crate) fn for_plans(&self) -> Result<Arc<Machinery>, String> {
         self.made(&self.plans, |device| Machinery::for_plans(session::location(device), &self.models))
     }

@@ -5,11 +5,10 @@ use std::process::Command as Process;
 
 use eframe::egui::{Key, Modifiers};
 use egui_kittest::kittest::{NodeT as _, Queryable as _};
-use kinora_pipeline::media::{Picture, VideoLimits, VideoReader};
 use kinora_pipeline::workflow::Clip;
 use serde_json::{Value, json};
 
-use super::support::{Desk, SMALL};
+use super::support::{Desk, SMALL, frames};
 use crate::gui::command::Command;
 use crate::gui::jobs::clip_of;
 use crate::gui::layout::Pane;
@@ -47,10 +46,7 @@ fn dest(desk: &Desk) -> PathBuf {
 /// Presses the dialog's own button, which lies over the monitor's of the same name.
 fn export(desk: &mut Desk) -> PathBuf {
     let dest = dest(desk);
-    let buttons: Vec<_> = desk.harness.get_all_by_label("Export").collect();
-    buttons.last().unwrap().click();
-    drop(buttons);
-    desk.steps(3);
+    desk.click_top("Export");
     let wanted = dest.clone();
     desk.wait("the file is there", move |state| wanted.exists() && !state.runner.is_running());
     dest
@@ -58,20 +54,8 @@ fn export(desk: &mut Desk) -> PathBuf {
 
 /// Chooses from a list of the dialog, which lies over the inspector's of the same name.
 fn pick(desk: &mut Desk, list: &str, option: &str) {
-    let lists: Vec<_> = desk.harness.get_all_by_label(list).collect();
-    lists.last().unwrap().click();
-    drop(lists);
-    desk.steps(3);
+    desk.click_top(list);
     desk.click(option);
-}
-
-fn frames(file: &Path) -> Vec<Picture> {
-    let mut reader = VideoReader::open(file, &VideoLimits::default()).unwrap();
-    let mut frames = vec![];
-    while let Some(frame) = reader.next_frame().unwrap() {
-        frames.push(frame.picture);
-    }
-    frames
 }
 
 /// The file that the saved document gives from a terminal, in a process and cache of its own.

@@ -5,10 +5,9 @@ use std::process::Command as Process;
 
 use eframe::egui::{Event, Key, Modifiers, vec2};
 use egui_kittest::kittest::Queryable as _;
-use kinora_pipeline::media::{Picture, VideoLimits, VideoReader};
 use serde_json::Value;
 
-use super::support::{Desk, SMALL};
+use super::support::{Desk, SMALL, frames};
 use crate::gui::command::Command;
 use crate::gui::model::queue::Phase;
 use crate::gui::overlays::modal::Modal;
@@ -44,23 +43,6 @@ fn clip(desk: &Desk, index: usize) -> crate::gui::model::timeline::Placed {
 fn choose(desk: &mut Desk, name: &str) {
     let rect = desk.harness.get_by_label_contains(&format!("Clip {name} at")).rect();
     desk.press(rect.center());
-}
-
-/// Presses the dialog's own button, which lies over the monitor's of the same name.
-fn export(desk: &mut Desk) {
-    let buttons: Vec<_> = desk.harness.get_all_by_label("Export").collect();
-    buttons.last().unwrap().click();
-    drop(buttons);
-    desk.steps(3);
-}
-
-fn frames(file: &Path) -> Vec<Picture> {
-    let mut reader = VideoReader::open(file, &VideoLimits::default()).unwrap();
-    let mut frames = vec![];
-    while let Some(frame) = reader.next_frame().unwrap() {
-        frames.push(frame.picture);
-    }
-    frames
 }
 
 fn pixels(file: &Path) -> Value {
@@ -133,7 +115,7 @@ fn the_whole_timeline_is_exported_as_one_file_and_is_the_same_from_a_terminal() 
     desk.click("FFV1 — lossless");
     let Some(Modal::Export { dest, .. }) = desk.state().modal.clone() else { panic!("the dialog is gone") };
     assert_eq!(dest, path.parent().unwrap().join("out/timeline.mkv"));
-    export(&mut desk);
+    desk.click_top("Export");
     let wanted = dest.clone();
     desk.wait("the file is there", move |state| wanted.is_file() && !state.runner.is_running());
     let job = desk.state().runner.look(|queue, _| queue.jobs()[0].clone());
@@ -176,7 +158,7 @@ fn a_timeline_becomes_a_folder_of_pictures() {
     desk.click("PNG pictures — a folder");
     let saved = &desk.state().project.as_ref().unwrap().value()["nodes"]["timeline_file"];
     assert_eq!(saved["op"], "sequence.save");
-    export(&mut desk);
+    desk.click_top("Export");
     let folder = path.parent().unwrap().join("out/timeline");
     let wanted = folder.clone();
     desk.wait("the pictures are there", move |state| wanted.is_dir() && !state.runner.is_running());

@@ -79,8 +79,7 @@ fn a_picture_is_opened_clicked_told_rendered_played_and_exported() {
     desk.wait("it is saved", |state| state.project.as_ref().is_some_and(|project| !project.is_dirty()));
     desk.click("Export");
     choose(&mut desk, "Format", "FFV1 — lossless");
-    desk.harness.get_all_by_label("Export").next_back().unwrap().click();
-    desk.steps(3);
+    desk.click_top("Export");
     let file = desk.path("work/out/rocket.mkv");
     let wanted = file.clone();
     desk.wait("the file is there", move |state| wanted.is_file() && !state.runner.is_running());

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use eframe::egui::{DroppedFile, Pos2, Vec2, vec2};
 use egui_kittest::Harness;
 use egui_kittest::kittest::Queryable as _;
+use kinora_pipeline::media::{Picture, VideoLimits, VideoReader};
 
 use crate::gui::app::App;
 use crate::gui::model::places::Places;
@@ -96,6 +97,14 @@ impl Desk {
     /// Clicks on what is called that.
     pub(crate) fn click(&mut self, label: &str) {
         self.harness.get_by_label(label).click();
+        self.steps(3);
+    }
+
+    /// Clicks on the last that is called that: a dialog's own lies over the panel's of the same name.
+    pub(crate) fn click_top(&mut self, label: &str) {
+        let all: Vec<_> = self.harness.get_all_by_label(label).collect();
+        all.last().unwrap().click();
+        drop(all);
         self.steps(3);
     }
 
@@ -214,4 +223,14 @@ impl DroppedFile for Dropped {
     fn bytes(&self) -> Result<Vec<u8>, String> {
         std::fs::read(&self.0).map_err(|error| error.to_string())
     }
+}
+
+/// Every frame of a file.
+pub(crate) fn frames(file: &Path) -> Vec<Picture> {
+    let mut reader = VideoReader::open(file, &VideoLimits::default()).unwrap();
+    let mut frames = vec![];
+    while let Some(frame) = reader.next_frame().unwrap() {
+        frames.push(frame.picture);
+    }
+    frames
 }

@@ -240,8 +240,9 @@ impl AnimateClick {
 
 impl NodeOp for AnimateClick {
     /// 2: uncovered background in the photograph's texture; scenery moves inside its outline.
+    /// 3: attention sums in another order, which rounds differently.
     fn version(&self) -> u32 {
-        2
+        3
     }
 
     fn inputs(&self) -> Vec<Input<'_>> {
