@@ -148,6 +148,44 @@ fn heard(clips: &Value) -> Option<Vec<f32>> {
 
 #[test]
 #[cfg(feature = "video")]
+fn the_length_of_a_file_is_known_before_anything_runs() {
+    let bench = bench();
+    let text = |film: Value, save: Value| {
+        let mut file = json!({ "op": "sequence.save", "video": "@clip", "path": "out/again" });
+        file.as_object_mut().unwrap().extend(save.as_object().unwrap().clone());
+        let mut clip = json!({ "op": "video.load", "path": "film.mp4" });
+        clip.as_object_mut().unwrap().extend(film.as_object().unwrap().clone());
+        json!({ "kinora": 1, "nodes": { "clip": clip, "file": file } }).to_string()
+    };
+    let mut film: Value =
+        serde_json::from_str(&document(&json!({ "op": "video.sequence", "clips": [{ "video": "@a" }] })))
+            .unwrap();
+    film["nodes"]["file"] = json!({ "op": "video.save", "video": "@film", "path": "film.mp4" });
+    let mut options = bench.options();
+    options.out = Some(bench.shots());
+    bench.run(&film.to_string(), &options, &Watch::new(None)).unwrap();
+    for (load, save, frames) in [
+        (json!({}), json!({}), 4),
+        (json!({ "start": 0.25 }), json!({}), 2),
+        (json!({ "frames": 3 }), json!({}), 3),
+        (json!({ "frames": 300 }), json!({}), 4),
+        (json!({}), json!({ "from": 0.125, "to": 0.375 }), 2),
+    ] {
+        let plan = bench.plan(&text(load.clone(), save.clone())).unwrap();
+        let shape = plan.steps().last().unwrap().shape;
+        assert_eq!(
+            (shape.width, shape.height, shape.frames, shape.fps()),
+            (32, 24, frames, Some(8.0)),
+            "{load} {save}"
+        );
+    }
+    let error = bench.plan(&text(json!({}), json!({ "from": 9 }))).unwrap_err();
+    assert_eq!(error.first().field(), "nodes.file.from");
+    assert!(error.to_string().contains("which is 0.500 s long"), "{error}");
+}
+
+#[test]
+#[cfg(feature = "video")]
 fn sounds_are_cut_mixed_and_faded_with_their_clips() {
     let clips = json!([
         { "video": "@level", "to": 1 },
@@ -244,6 +282,7 @@ fn what_makes_no_sense_is_refused() {
         (clips(json!({ "video": "@a", "fade_in": -1 })), "fade_in"),
         (clips(json!({ "video": "@a", "volume": 9 })), "volume"),
         (clips(json!({ "video": "@film" })), "film"),
+        (clips(json!({ "video": "@a", "from": 60 })), "which is 0.500 s long"),
         (json!({ "op": "video.sequence", "clips": [{ "video": "@a" }], "width": 64 }), "height"),
         (json!({ "op": "video.sequence", "clips": [{ "video": "@a" }], "fps": 1000 }), "fps"),
     ] {
@@ -260,6 +299,7 @@ fn what_makes_no_sense_is_refused() {
     for (name, fields, said) in [
         ("a.mp4", json!({ "from": 0.3, "to": 0.3 }), "a moment after \"from\", which is 0.3"),
         ("a.mp4", json!({ "from": -1 }), "from 0 to 86400"),
+        ("a.mp4", json!({ "from": 500 }), "a moment before the end of the clip, which is 0.500 s long"),
         ("a.mp4", json!({ "colour": "hdr" }), "colour"),
         ("a.mov", json!({ "colour": "srgb" }), "one of \"bt709\", \"bt601\""),
         ("a.gif", json!({ "colour": "bt709" }), "one of \"srgb\""),

@@ -7,5 +7,6 @@ pub(crate) mod making;
 pub(crate) mod media;
 pub(crate) mod models;
 pub(crate) mod program;
+mod prompt;
 pub(crate) mod takes;
 pub(crate) mod timeline;

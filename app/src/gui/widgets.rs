@@ -7,6 +7,6 @@ mod keyboard;
 mod layout;
 
 pub(crate) use button::{Tone, button, icon_button, icon_text, tool_button, wide_button};
-pub(crate) use field::{Dragged, choice, menu, number, segmented, slider, text_field};
+pub(crate) use field::{Dragged, choice, menu, number, plain_text_field, segmented, slider, text_field};
 pub(crate) use keyboard::{arrows, slid};
 pub(crate) use layout::{badge, caption, card, empty, muted, progress, rule, section, shortened};

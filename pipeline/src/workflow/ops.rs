@@ -91,6 +91,12 @@ pub trait NodeOp: std::fmt::Debug + Send + Sync {
         self.forecast(inputs)
     }
 
+    /// What is wrong with its fields beside the expected sizes of its inputs, so that it is said before
+    /// anything runs.
+    fn shape_check(&self, _inputs: &[(String, Shape)]) -> Option<Finding> {
+        None
+    }
+
     /// Does it.
     ///
     /// # Errors

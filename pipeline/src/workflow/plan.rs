@@ -311,6 +311,9 @@ impl Builder<'_> {
             Some(model) => op.forecast_with(&shapes, &**model),
             None => op.forecast(&shapes),
         };
+        if let Some(finding) = op.shape_check(&shapes) {
+            self.refuse(&field, finding);
+        }
         self.keys.insert(name.to_owned(), key.clone());
         self.shapes.insert(name.to_owned(), shape);
         let inputs = op
@@ -356,11 +359,8 @@ impl Builder<'_> {
         };
         match self.options.engines.animator(&name) {
             Ok(animator) => {
-                if let Some(mut finding) = op.model_check(&*animator) {
-                    let mut path = field.clone();
-                    path.0.append(&mut finding.field.0);
-                    finding.field = path;
-                    self.findings.push(finding);
+                if let Some(finding) = op.model_check(&*animator) {
+                    self.refuse(field, finding);
                 }
                 Some(animator)
             }
@@ -414,6 +414,14 @@ impl Builder<'_> {
             self.findings.push(finding);
         }
         Some((Some(full), false, true))
+    }
+
+    /// Adds what an op found wrong with one of its own fields.
+    fn refuse(&mut self, node: &FieldPath, mut finding: Finding) {
+        let inner = std::mem::take(&mut finding.field.0);
+        finding.field = node.clone();
+        finding.field.0.extend(inner);
+        self.findings.push(finding);
     }
 
     fn path_problem(&mut self, field: &FieldPath, expected: &str, error: &PathError) {

@@ -77,7 +77,7 @@ impl Toasts {
         &self.log
     }
 
-    /// Draws them, the latest lowest.
+    /// Draws them, the latest lowest, on the side where no button is that one would press next.
     pub(crate) fn show(&mut self, ctx: &Context) {
         if self.shown.is_empty() {
             return;
@@ -87,7 +87,7 @@ impl Toasts {
         let mut closed = vec![];
         let area = Area::new(Id::unique("toasts"))
             .order(Order::Foreground)
-            .anchor(Align2::RIGHT_BOTTOM, vec2(-space::L, -40.0))
+            .anchor(Align2::LEFT_BOTTOM, vec2(space::L, -40.0))
             .show(ctx, |ui| {
                 ui.set_width(340.0);
                 for (index, toast) in self.shown.iter().enumerate() {

@@ -13,6 +13,7 @@ use crate::gui::model::changes;
 use crate::gui::model::keys::keys_of;
 use crate::gui::model::scene::{Region, Shape};
 use crate::gui::outlook::line;
+use crate::gui::panels::prompt;
 use crate::gui::state::State;
 use crate::gui::tasks::forecast::Asked;
 use crate::gui::tasks::masks::Masking;
@@ -25,8 +26,6 @@ use crate::gui::widgets::{
 /// Words the embedded model knows well, to choose instead of typing.
 const SUGGESTIONS: [&str; 8] =
     ["drift left", "drift right", "rise slowly", "sway", "turn clockwise", "grow", "ripple", "flow down"];
-/// The longest prompt that can be typed; the model reads fewer words and says so.
-const LONGEST: usize = 200;
 
 /// Draws the panel.
 pub(crate) fn show(ui: &mut Ui, state: &mut State) {
@@ -220,32 +219,10 @@ fn region_menu(ui: &mut Ui, state: &mut State, region: &Region) {
     });
 }
 
-/// The prompt. It may be empty while it is typed; the document keeps the last words until then.
+/// The prompt, with words to choose.
 fn words(ui: &mut Ui, state: &mut State, index: usize, region: &Region, id: &str) {
-    let typed = state.typed.as_ref().filter(|(item, at, _)| item == id && *at == index);
-    let mut text = typed.map_or_else(|| region.prompt.clone(), |(_, _, text)| text.clone());
     let field = Id::unique(("prompt", id, index));
-    let response = text_field(
-        ui,
-        field,
-        "How it moves",
-        "Say how it moves, such as “drift to the left”",
-        &mut text,
-        LONGEST,
-    );
-    if response.changed() {
-        if !text.trim().is_empty() {
-            state.edit(|project| changes::set_prompt(project, id, index, &text));
-        }
-        state.typed = Some((id.to_owned(), index, text));
-    }
-    if response.lost_focus() {
-        state.typed = None;
-        state.close_gesture();
-        if ui.input(|input| input.key_pressed(eframe::egui::Key::Enter) && input.modifiers.command) {
-            state.todo.push(Command::Animate);
-        }
-    }
+    prompt::field(ui, state, (id, index), region, field, ("How it moves", prompt::Look::Framed));
     ui.horizontal_wrapped(|ui| {
         ui.spacing_mut().item_spacing = vec2(4.0, 4.0);
         for words in SUGGESTIONS {

@@ -4,6 +4,7 @@ mod clips;
 mod drag;
 mod lanes;
 pub(super) mod ruler;
+mod words;
 
 use eframe::egui::{Align, Layout, Rect, ScrollArea, Sense, Stroke, Ui, UiBuilder, pos2, vec2};
 
@@ -96,6 +97,11 @@ pub(crate) fn show(ui: &mut Ui, state: &mut State) {
                 height += TRACK;
             }
             for lane in &lanes {
+                if let Some(region) = shot.as_ref().and_then(|shot| shot.regions.get(lane.region)) {
+                    let rect = row(ui, words::WORDS);
+                    words::show(ui, state, lane.region, region, rect, &scale);
+                    height += words::WORDS;
+                }
                 let rect = row(ui, LANE);
                 lanes::show(ui, state, lane, rect, &scale);
                 height += LANE;

@@ -9,9 +9,12 @@ use kinora_pipeline::workflow::ops::MaskClick;
 
 use super::support::{Desk, SMALL};
 use crate::gui::command::Command;
+use crate::gui::files::After;
 use crate::gui::layout::Pane;
 use crate::gui::model::keys::{keys_of, set_key};
 use crate::gui::model::scene::Shape;
+use crate::gui::overlays::modal::Modal;
+use crate::gui::tasks::dialogs::Wanted;
 
 fn desk() -> Desk {
     let mut desk = Desk::new();
@@ -212,4 +215,33 @@ fn every_control_of_every_panel_has_a_name() {
     desk.state_mut().todo.push(Command::Palette);
     desk.steps(3);
     assert!(unlabelled(&desk).is_empty(), "the palette: {:?}", unlabelled(&desk));
+}
+
+#[test]
+fn every_control_of_every_dialog_has_a_name() {
+    let mut desk = desk();
+    let (node, text) = ("file".to_owned(), String::new());
+    let dialogs = [
+        Modal::Refused { title: "film.kinora.json was not opened".into(), text: "why".into() },
+        Modal::Unsaved(After::Close),
+        Modal::ChangedOnDisk,
+        Modal::Overwrite { node: node.clone(), dest: "/videos/rocket.mp4".into() },
+        Modal::Finished("/videos/rocket.mp4".into()),
+        Modal::Export { node, dest: "/videos/rocket.mp4".into() },
+        Modal::Missing,
+        Modal::Versions,
+        Modal::Shortcuts,
+        Modal::About,
+        Modal::TypePath { wanted: Wanted::Media, text, fresh: true },
+    ];
+    desk.state_mut().save(false);
+    for dialog in dialogs {
+        let name = format!("{dialog:?}");
+        desk.state_mut().modal = Some(dialog);
+        desk.steps(4);
+        let found = unlabelled(&desk);
+        assert!(found.is_empty(), "{name}: {found:?}");
+        desk.state_mut().modal = None;
+        desk.steps(2);
+    }
 }

@@ -137,7 +137,7 @@ fn every_panel_and_dialog() {
         (Pane::Canvas, vec2(640.0, 480.0)),
         (Pane::Program, vec2(640.0, 480.0)),
         (Pane::Media, vec2(280.0, 360.0)),
-        (Pane::Inspector, vec2(340.0, 760.0)),
+        (Pane::Inspector, vec2(340.0, 1160.0)),
         (Pane::Takes, vec2(640.0, 280.0)),
         (Pane::Jobs, vec2(640.0, 480.0)),
         (Pane::Models, vec2(340.0, 600.0)),
@@ -172,7 +172,7 @@ fn every_panel_and_dialog() {
     desk.state_mut().monitor_latest();
     // Last, because it changes the document the other panels show.
     desk.harness.state_mut().only(Pane::Timeline);
-    desk.harness.set_size(vec2(960.0, 300.0));
+    desk.harness.set_size(vec2(960.0, 400.0));
     arranged(desk.state_mut());
     desk.steps(4);
     desk.wait("the strips are decoded", |state| !state.strips.is_busy());

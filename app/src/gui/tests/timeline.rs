@@ -259,3 +259,34 @@ fn brush_and_eraser_shape_a_mask_as_a_render_does() {
     desk.steps(3);
     assert_eq!(desk.state().item().unwrap().regions().len(), 1);
 }
+
+#[test]
+fn the_words_of_a_region_are_typed_where_they_stand_over_time() {
+    let mut desk = desk();
+    let begun = desk.state().project.as_ref().unwrap().value().clone();
+    let name = desk.state().item().unwrap().regions()[0].name.clone();
+    let label = format!("Prompt of {name}");
+    let bar = desk.harness.get_by_label(&label).rect();
+    let length = 2.0 * desk.state().sequence.drawn_zoom;
+    assert!(bar.width() > 48.0 && bar.width() <= length, "{bar:?} within {length} points of the shot");
+    desk.harness.get_by_label(&label).focus();
+    desk.steps(2);
+    desk.harness.key_press_modifiers(Modifiers::COMMAND, Key::A);
+    desk.harness.event(Event::Text("sway in the wind".into()));
+    desk.steps(2);
+    let prompt = |desk: &Desk| desk.state().item().unwrap().regions()[0].prompt.clone();
+    assert_eq!(prompt(&desk), "sway in the wind");
+    assert_eq!(desk.state().choice.region, Some(0), "and the region is the chosen one");
+    // Letters are words there, not shortcuts: nothing was split or marked.
+    assert_eq!(spans(&desk), [span("shot", 0.0, 2.0), span("other", 2.0, 4.0)]);
+    key(&mut desk, Modifiers::NONE, Key::Enter);
+    key(&mut desk, Modifiers::COMMAND, Key::Z);
+    assert_eq!(*desk.state().project.as_ref().unwrap().value(), begun, "all of it is one step back");
+    // A field with nothing in it leaves the last words in the document.
+    desk.harness.get_by_label(&label).focus();
+    desk.steps(2);
+    desk.harness.key_press_modifiers(Modifiers::COMMAND, Key::A);
+    desk.harness.key_press(Key::Delete);
+    desk.steps(2);
+    assert_eq!(*desk.state().project.as_ref().unwrap().value(), begun);
+}

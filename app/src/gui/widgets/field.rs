@@ -194,6 +194,35 @@ pub(crate) fn text_field(
     limit: usize,
 ) -> Response {
     let p = palette(ui);
+    let frame = Frame::new().fill(p.field).stroke(Stroke::new(1.0, p.outline));
+    let response = framed(ui, id, (name, hint), text, limit, frame.corner_radius(RADIUS));
+    if response.has_focus() {
+        ui.painter().rect_stroke(response.rect, RADIUS, Stroke::new(1.0, p.accent), StrokeKind::Inside);
+    }
+    response
+}
+
+/// A field for a line of text on a ground that is there already.
+pub(crate) fn plain_text_field(
+    ui: &mut Ui,
+    id: Id,
+    name: &str,
+    hint: &str,
+    text: &mut String,
+    limit: usize,
+) -> Response {
+    framed(ui, id, (name, hint), text, limit, Frame::new())
+}
+
+fn framed(
+    ui: &mut Ui,
+    id: Id,
+    (name, hint): (&str, &str),
+    text: &mut String,
+    limit: usize,
+    frame: Frame,
+) -> Response {
+    let p = palette(ui);
     let enabled = ui.is_enabled();
     let edit = TextEdit::singleline(text)
         .id(id)
@@ -202,17 +231,8 @@ pub(crate) fn text_field(
         .desired_width(f32::INFINITY)
         .align(eframe::egui::Align2::LEFT_CENTER)
         .min_size(vec2(0.0, ROW))
-        .frame(
-            Frame::new()
-                .fill(p.field)
-                .stroke(Stroke::new(1.0, p.outline))
-                .corner_radius(RADIUS)
-                .inner_margin(Margin::symmetric(8, 5)),
-        );
+        .frame(frame.inner_margin(Margin::symmetric(8, 5)));
     let response = ui.add(edit);
-    if response.has_focus() {
-        ui.painter().rect_stroke(response.rect, RADIUS, Stroke::new(1.0, p.accent), StrokeKind::Inside);
-    }
     let shown = text.clone();
     response.widget_info(|| {
         let mut info = WidgetInfo::labeled(Role::TextInput, enabled, name);

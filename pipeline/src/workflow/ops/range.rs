@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::Checks;
 use crate::workflow::context::RunError;
-use crate::workflow::error::Segment;
+use crate::workflow::error::{FieldPath, Finding, ProblemKind, Segment};
 use crate::workflow::forecast::Shape;
 use crate::workflow::value::Clip;
 
@@ -28,6 +28,24 @@ pub(super) fn check(checks: &mut Checks<'_>, from: f64, to: Option<f64>) {
         let at = [Segment::Key("to".into())];
         checks.refuse(&at, &format!("a moment after \"from\", which is {from}"), &to.to_string(), None);
     }
+}
+
+/// Refuses a range that begins after the clip's end, as far as that can be known before the clip is there.
+/// The length of a file may be a guess from its header, so less than a second after it is left to
+/// [`frames_of`].
+pub(super) fn shape_check(inputs: &[(String, Shape)], from: f64) -> Option<Finding> {
+    let (_, shape) = inputs.first()?;
+    begins_late(*shape, from, &[Segment::Key("from".into())])
+}
+
+/// What is wrong where a clip of `shape` is used from a moment on, said in the field `at`.
+pub(super) fn begins_late(shape: Shape, from: f64, at: &[Segment]) -> Option<Finding> {
+    let length = shape.frames as f64 / shape.fps()?;
+    if from < length + 1.0 {
+        return None;
+    }
+    let expected = format!("a moment before the end of the clip, which is {length:.3} s long");
+    Some(Finding::new(ProblemKind::Range, FieldPath(at.to_vec()), expected, from.to_string()))
 }
 
 /// The frames of `clip` to save.

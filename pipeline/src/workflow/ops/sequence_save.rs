@@ -8,6 +8,7 @@ use super::video_save::{is_nothing, save_frames};
 use super::{CLIP, Checks, FILE_PORTS, Input, NodeOp, extension_of};
 use crate::media::{Codec, EncodeSpec, Quality};
 use crate::workflow::context::{NodeContext, RunError};
+use crate::workflow::error::Finding;
 use crate::workflow::fields::{Link, PortKind};
 use crate::workflow::forecast::{Shape, Work};
 use crate::workflow::value::Value;
@@ -74,6 +75,10 @@ impl NodeOp for SequenceSave {
     fn forecast(&self, inputs: &[(String, Shape)]) -> (Shape, Work) {
         let shape = range::shape(Shape::first(inputs), self.from, self.to);
         (shape, Work::encode(shape).keeping_frames(shape))
+    }
+
+    fn shape_check(&self, inputs: &[(String, Shape)]) -> Option<Finding> {
+        range::shape_check(inputs, self.from)
     }
 
     fn run(&self, context: &mut NodeContext<'_>) -> Result<Value, RunError> {

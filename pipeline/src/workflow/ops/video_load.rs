@@ -47,7 +47,15 @@ impl NodeOp for VideoLoad {
 
     fn forecast(&self, inputs: &[(String, Shape)]) -> (Shape, Work) {
         let file = Shape::of_file(inputs);
-        let shape = Shape { frames: self.frames.map_or(file.frames, u64::from), ..file };
+        let before = file.fps().map_or(0, |fps| (self.start * fps) as u64);
+        let left = file.frames.saturating_sub(before).max(1);
+        // A file whose length is not known may well have as many as are asked for.
+        let frames = match (self.frames.map(u64::from), file.rate) {
+            (Some(wanted), 0) => wanted,
+            (Some(wanted), _) => wanted.min(left),
+            (None, _) => left,
+        };
+        let shape = Shape { frames, ..file };
         (shape, Work::decode(shape).keeping_frames(shape))
     }
 

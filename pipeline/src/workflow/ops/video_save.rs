@@ -9,6 +9,7 @@ use super::range;
 use super::{CLIP, Checks, FILE_PORTS, Input, NUMBER, NodeOp};
 use crate::media::{Codec, Colour, EncodeSpec, Quality, create_sink, crop};
 use crate::workflow::context::{NodeContext, RunError};
+use crate::workflow::error::Finding;
 use crate::workflow::fields::{Link, Number, PortKind};
 use crate::workflow::forecast::{Shape, Work};
 use crate::workflow::value::{Digester, Value, rational_fps, sample_at};
@@ -135,6 +136,10 @@ impl NodeOp for VideoSave {
     fn forecast(&self, inputs: &[(String, Shape)]) -> (Shape, Work) {
         let shape = range::shape(Shape::first(inputs), self.from, self.to);
         (shape, Work::encode(shape))
+    }
+
+    fn shape_check(&self, inputs: &[(String, Shape)]) -> Option<Finding> {
+        range::shape_check(inputs, self.from)
     }
 
     fn run(&self, context: &mut NodeContext<'_>) -> Result<Value, RunError> {

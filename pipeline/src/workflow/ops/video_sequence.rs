@@ -13,9 +13,10 @@ pub use composer::{loudness_at, mix};
 
 use composer::{Composer, Laid};
 
+use super::range::begins_late;
 use super::{CLIP, CLIP_PORTS, Checks, Input, NodeOp};
 use crate::workflow::context::{NodeContext, RunError};
-use crate::workflow::error::Segment;
+use crate::workflow::error::{Finding, Segment};
 use crate::workflow::fields::{Link, PortKind};
 use crate::workflow::forecast::{Shape, Work};
 use crate::workflow::value::{Clip, Sound, Value, rational_fps};
@@ -175,6 +176,13 @@ impl NodeOp for VideoSequence {
         let shape = Shape { width, height, ..self.length(inputs) };
         // Frames are put together when they are saved, which counts that work.
         (shape, Work { units: 0.0, ..Work::decode(Shape { frames: 1, ..shape }) })
+    }
+
+    fn shape_check(&self, inputs: &[(String, Shape)]) -> Option<Finding> {
+        self.clips.iter().zip(inputs).enumerate().find_map(|(index, (clip, (_, shape)))| {
+            let at = [Segment::Key("clips".into()), Segment::Index(index), Segment::Key("from".into())];
+            begins_late(*shape, clip.from, &at)
+        })
     }
 
     fn run(&self, context: &mut NodeContext<'_>) -> Result<Value, RunError> {

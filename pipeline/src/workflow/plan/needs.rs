@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::PlanStep;
-use crate::media::{ImageLimits, stated_size};
+use crate::media::{ImageLimits, VideoLimits, VideoReader, stated_size};
 use crate::store::cache::Cache;
 use crate::store::disk::free_bytes;
 use crate::workflow::error::{FieldPath, Finding, ProblemKind};
@@ -14,8 +14,19 @@ use crate::workflow::forecast::{Costs, Forecast, Shape, memory_now};
 pub(super) fn probe(path: &Path) -> Shape {
     match stated_size(path, &ImageLimits::default()) {
         Ok(Some((width, height))) => Shape { width: width.into(), height: height.into(), frames: 1, rate: 0 },
-        _ => Shape { frames: 250, ..Shape::USUAL },
+        _ => probe_clip(path).unwrap_or(Shape { frames: 250, ..Shape::USUAL }),
     }
+}
+
+/// What the header of a clip says; none where it does not say how long the clip is.
+fn probe_clip(path: &Path) -> Option<Shape> {
+    let reader = VideoReader::open(path, &VideoLimits::default()).ok()?;
+    let info = reader.info();
+    let (rate, base) = info.fps?;
+    let fps = f64::from(rate) / f64::from(base.max(1));
+    let frames = info.frames.or_else(|| info.seconds.map(|seconds| (seconds * fps).ceil() as u64))?;
+    let shape = Shape { width: info.width.into(), height: info.height.into(), frames: frames.max(1), rate: 0 };
+    Some(shape.at_rate(fps))
 }
 
 /// What the steps that run will need together.

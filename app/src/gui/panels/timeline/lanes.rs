@@ -54,18 +54,17 @@ pub(super) fn show(ui: &mut Ui, state: &mut State, lane: &Lane, rect: Rect, scal
 
 fn names(ui: &mut Ui, state: &mut State, lane: &Lane) {
     let p = palette(ui);
-    let (dot, _) = ui.allocate_exact_size(vec2(14.0, LANE - 8.0), Sense::hover());
-    ui.painter().circle_filled(pos2(dot.left() + 5.0, dot.center().y), 4.0, region_colour(lane.region));
+    // Below the region's own row, whose dot is there.
+    ui.add_space(14.0);
     let keyed = !keys_of(&lane.number).is_empty();
     let buttons = if keyed { 56.0 } else { 28.0 };
     let room = (ui.available_width() - buttons).max(20.0);
-    let short = lane.name.strip_prefix("Magnitude of ").unwrap_or(&lane.name);
     ui.allocate_ui_with_layout(
         vec2(room, LANE - 8.0),
         eframe::egui::Layout::left_to_right(eframe::egui::Align::Center),
         |ui| {
             ui.set_min_width(room);
-            shortened(ui, short, Type::Caption, p.muted, room).on_hover_text(&lane.name);
+            shortened(ui, "Magnitude", Type::Caption, p.muted, room).on_hover_text(&lane.name);
         },
     );
     let id = state.choice.item.clone();
