@@ -1,18 +1,21 @@
 //! A document being edited: its text, its history, its file, its autosave.
 
+mod autosave;
+mod saving;
+
 use std::path::{Path, PathBuf};
 
-use kinora_pipeline::store::atomic::{AtomicError, write_file};
 use kinora_pipeline::workflow::{Document, DocumentError, MAX_BYTES, VERSION};
 use serde_json::{Value, json};
 
 use super::edit::Edit;
 use super::history::History;
-use super::journal::{Entry, Header, Journal, Orphan};
+use super::journal::{Entry, Journal};
 use super::patch::PatchError;
-use super::places::{Places, unix_now};
+use super::places::Places;
 use super::scene::Scene;
 use super::timeline::Timeline;
+pub(crate) use saving::SaveError;
 
 /// Versions of a document kept when it is saved over.
 const MAX_VERSIONS: usize = 20;
@@ -59,23 +62,6 @@ pub(crate) enum EditError {
     /// It makes no sense here; the text says why.
     #[error("{0}")]
     Refused(String),
-}
-
-/// Why a document was not saved.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum SaveError {
-    /// It was never saved, so there is no file to save to.
-    #[error("this project has no file yet; choose a name for it")]
-    NoFile,
-    /// Another program changed the file in the meantime.
-    #[error("{} was changed by another program since it was opened; save under another name, or replace it", path.display())]
-    ChangedOnDisk {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The file could not be put in its place.
-    #[error(transparent)]
-    Write(#[from] AtomicError),
 }
 
 /// Where a project lives.
@@ -142,30 +128,6 @@ impl Project {
         let value = document.value().clone();
         let mut project = Self::with(places, value.clone(), document, Place::File(path), History::default());
         (project.saved, project.disk) = (Some(value), Some(disk));
-        Ok(project)
-    }
-
-    /// Takes over the work of a window that is gone. It counts as unsaved.
-    pub(crate) fn recover(orphan: Orphan, places: &Places) -> Result<Self, OpenError> {
-        let place = match &orphan.header.document {
-            Some(path) => Place::File(path.clone()),
-            None => Place::Untitled(orphan.header.folder.clone()),
-        };
-        let document = parse(&orphan.value, "recovered")?;
-        let mut project = Self::with(places, orphan.value.clone(), document, place, orphan.history.clone());
-        project.saved = orphan.header.document.is_some().then(|| orphan.header.base.clone());
-        if let Place::File(path) = &project.place {
-            project.disk = std::fs::read(path).ok().map(|bytes| blake::of(&bytes));
-        }
-        match orphan.resume() {
-            Ok(journal) => project.journal = Some(journal),
-            Err(error) => {
-                project.fault = Some(format!(
-                    "edits are not autosaved: {} cannot be written ({error})",
-                    orphan.path.display()
-                ));
-            }
-        }
         Ok(project)
     }
 
@@ -251,11 +213,6 @@ impl Project {
     /// What redo would make again.
     pub(crate) fn redo_label(&self) -> Option<&str> {
         self.history.redo_label()
-    }
-
-    /// Why edits are not being autosaved; given out once.
-    pub(crate) fn take_fault(&mut self) -> Option<String> {
-        self.fault.take()
     }
 
     /// Makes an edit of the history. `build` puts it together; the document is left as it was when
@@ -345,110 +302,6 @@ impl Project {
         Ok(Some(label))
     }
 
-    fn begin_journal(&mut self, base: Value) {
-        let document = match &self.place {
-            Place::File(path) => Some(path.clone()),
-            Place::Untitled(_) => None,
-        };
-        let header = Header { kinora_journal: 1, document, folder: self.folder(), begun: unix_now(), base };
-        match Journal::begin(&self.journals, &header) {
-            Ok(journal) => {
-                if let Some(old) = self.journal.replace(journal) {
-                    old.discard();
-                }
-            }
-            Err(error) => {
-                self.fault = Some(format!(
-                    "edits are not autosaved: {} cannot be written ({error})",
-                    self.journals.display()
-                ));
-            }
-        }
-    }
-
-    fn log(&mut self, entry: &Entry) {
-        if self.journal.as_ref().is_none_or(Journal::is_long) {
-            self.begin_journal(self.value.clone());
-        }
-        let Some(journal) = &mut self.journal else { return };
-        if let Err(error) = journal.append(entry) {
-            let path = journal.path().display().to_string();
-            self.fault = Some(format!("edits are not autosaved: {path} cannot be written ({error})"));
-            // The next edit tries a new one, which begins with the whole document.
-            if let Some(journal) = self.journal.take() {
-                journal.discard();
-            }
-        }
-    }
-
-    /// Brings the autosave to the disk.
-    pub(crate) fn flush(&self) {
-        if let Some(journal) = &self.journal {
-            let _ = journal.flush();
-        }
-    }
-
-    /// Saves over its file. With `replace`, also over what another program put there.
-    pub(crate) fn save(&mut self, replace: bool) -> Result<(), SaveError> {
-        let Place::File(path) = self.place.clone() else { return Err(SaveError::NoFile) };
-        let there = std::fs::read(&path).ok();
-        if !replace
-            && let (Some(there), Some(known)) = (&there, &self.disk)
-            && blake::of(there) != *known
-        {
-            return Err(SaveError::ChangedOnDisk { path });
-        }
-        self.write(&path, there.as_deref())
-    }
-
-    /// Saves as `path`, which becomes its file. Names of other files in the document are the
-    /// caller's business; see [`super::media`].
-    pub(crate) fn save_as(&mut self, path: &Path, places: &Places) -> Result<(), SaveError> {
-        let there = std::fs::read(path).ok();
-        self.versions = places.versions(path);
-        self.write(path, there.as_deref())?;
-        self.place = Place::File(path.canonicalize().unwrap_or_else(|_| path.to_path_buf()));
-        self.versions = places.versions(&self.folder().join(name_of(path)));
-        Ok(())
-    }
-
-    fn write(&mut self, path: &Path, there: Option<&[u8]>) -> Result<(), SaveError> {
-        let text = self.document.to_text();
-        if let Some(there) = there.filter(|there| *there != text.as_bytes()) {
-            keep_version(&self.versions, there);
-        }
-        write_file(path, text.as_bytes(), true)?;
-        self.disk = Some(blake::of(text.as_bytes()));
-        self.saved = Some(self.value.clone());
-        self.history.close();
-        if let Some(journal) = self.journal.take() {
-            journal.discard();
-        }
-        Ok(())
-    }
-
-    /// Kept versions, the newest first: when each was replaced, and its file.
-    pub(crate) fn versions(&self) -> Vec<(u64, PathBuf)> {
-        list_versions(&self.versions)
-    }
-
-    /// Puts a kept version's nodes in place of the present ones, as an edit that can be undone.
-    pub(crate) fn restore(&mut self, version: &Path) -> Result<(), OpenError> {
-        let bytes = read_bounded(version)?;
-        let text = String::from_utf8(bytes).map_err(|_| OpenError::NotText { path: version.into() })?;
-        let old = Document::parse(&text, &name_of(version))?;
-        let nodes = old.value().get("nodes").cloned().unwrap_or(Value::Null);
-        let restored = self.edit("Restore version", None, |edit| {
-            edit.set(super::patch::place!["nodes"], nodes)?;
-            Ok(())
-        });
-        match restored {
-            Err(EditError::Document(error)) => Err(error.into()),
-            // The nodes parsed as they are; nothing else can stand against them.
-            _ => Ok(()),
-        }
-    }
-
     /// Gives up what is not saved.
     pub(crate) fn discard(mut self) {
         if let Some(journal) = self.journal.take() {
@@ -484,35 +337,6 @@ fn read_bounded(path: &Path) -> Result<Vec<u8>, OpenError> {
         return Err(OpenError::TooLong { path: path.to_path_buf(), bytes: meta.len() });
     }
     Ok(bytes)
-}
-
-/// Keeps what a save is about to replace. Failing to is no reason not to save.
-fn keep_version(folder: &Path, bytes: &[u8]) {
-    if std::fs::create_dir_all(folder).is_err() {
-        return;
-    }
-    let mut stamp = unix_now();
-    while folder.join(format!("{stamp}.kinora.json")).exists() {
-        stamp += 1;
-    }
-    if let Err(error) = write_file(&folder.join(format!("{stamp}.kinora.json")), bytes, false) {
-        tracing::warn!(%error, "the replaced version was not kept");
-    }
-    for (_, old) in list_versions(folder).into_iter().skip(MAX_VERSIONS) {
-        let _ = std::fs::remove_file(old);
-    }
-}
-
-fn list_versions(folder: &Path) -> Vec<(u64, PathBuf)> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut found: Vec<(u64, PathBuf)> = entries
-        .filter_map(|entry| {
-            let stamp = entry.file_name().to_str()?.strip_suffix(".kinora.json")?.parse().ok()?;
-            Some((stamp, entry.path()))
-        })
-        .collect();
-    found.sort_by_key(|(stamp, _)| std::cmp::Reverse(*stamp));
-    found
 }
 
 #[cfg(test)]
