@@ -1,18 +1,19 @@
 //! Frames of clips for the monitor, decoded ahead of the playhead.
 
+mod film;
+mod projector;
+
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use eframe::egui::ColorImage;
-use kinora_pipeline::media::{TimedPicture, VideoLimits, VideoReader};
-use kinora_pipeline::store::cache::{Cache, CacheKey};
-use kinora_pipeline::workflow::{Clip, frame_at};
 
 use super::Wake;
-use super::images::preview;
 use super::worker::Worker;
+pub(crate) use film::{Film, FilmInfo};
+use projector::Projector;
 
 /// How large frames are, and how many of them are kept.
 #[derive(Debug, Clone, Copy)]
@@ -40,44 +41,6 @@ const AHEAD: usize = 6;
 const BACK: usize = 8;
 /// Frames passed over rather than sought: decoding on is quicker than beginning anew.
 const ON: usize = 48;
-/// How far from the frame asked for one in a strip may be, as a part of the clip: less than is seen.
-const ROUGH: usize = 200;
-/// Frame rate where a file does not say.
-const USUAL_FPS: f64 = 25.0;
-
-/// Which clip.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) enum Film {
-    /// The result of a node.
-    Take(CacheKey),
-    /// A file.
-    File(PathBuf),
-}
-
-/// What is known of a clip.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct FilmInfo {
-    /// Pixels.
-    pub(crate) width: u32,
-    /// Pixels.
-    pub(crate) height: u32,
-    /// Frames, at least 1.
-    pub(crate) frames: usize,
-    /// Frames per second.
-    pub(crate) fps: f64,
-}
-
-impl FilmInfo {
-    /// Length in seconds.
-    pub(crate) fn seconds(&self) -> f64 {
-        self.frames as f64 / self.fps
-    }
-
-    /// The frame shown at a moment.
-    pub(crate) fn frame_at(&self, seconds: f64) -> usize {
-        frame_at(seconds, self.fps, self.frames)
-    }
-}
 
 #[derive(Debug, PartialEq)]
 enum Question {
@@ -136,7 +99,7 @@ impl Player {
         let jumps = Arc::new(AtomicU64::new(0));
         let theirs = Arc::clone(&jumps);
         let start = move || -> Box<dyn FnMut(Question) -> Answer + Send> {
-            let mut projector = Projector { cache, room, open: vec![], jumps: theirs };
+            let mut projector = Projector::new(cache, room, theirs);
             Box::new(move |question| projector.answer(question))
         };
         Self {
@@ -328,179 +291,5 @@ impl Player {
             keep
         });
         self.order.retain(|(other, _)| other != film);
-    }
-}
-
-enum Open {
-    Clip(Clip),
-    // Boxed: a decoder is large beside a clip. `next` is the frame it would give; none where it was left. `sought`
-    // is the frame on the way to which it stands.
-    File { reader: Box<VideoReader>, info: FilmInfo, next: Option<usize>, sought: Option<usize> },
-}
-
-struct Projector {
-    cache: PathBuf,
-    room: Room,
-    /// The latest last; two for comparing takes.
-    open: Vec<(Film, Open)>,
-    jumps: Arc<AtomicU64>,
-}
-
-impl Projector {
-    fn answer(&mut self, question: Question) -> Answer {
-        let (longest, rough) = (self.room.longest, self.room.rough);
-        match question {
-            Question::Open(film) => {
-                let info = self.opened(&film).map(|open| match open {
-                    Open::Clip(clip) => clip_info(clip),
-                    Open::File { info, .. } => *info,
-                });
-                Answer::Opened(film, info)
-            }
-            Question::Frames(film, from, to) => {
-                let (jumps, begun) = (Arc::clone(&self.jumps), self.jumps.load(Ordering::Relaxed));
-                let stop = || jumps.load(Ordering::Relaxed) != begun;
-                let mut frames = vec![];
-                for index in from..=to {
-                    let image =
-                        self.opened(&film).and_then(|open| decode(open, index, longest, rough, &stop));
-                    match image.transpose() {
-                        Some(image) => frames.push((index, image)),
-                        None => return Answer::Left(film, from, to),
-                    }
-                }
-                Answer::Frames(film, frames)
-            }
-            Question::Near(film, index) => {
-                let found = self.opened(&film).and_then(|open| near(open, index, longest));
-                Answer::Frames(
-                    film,
-                    found.ok().flatten().map(|(at, image)| (at, Ok(image))).into_iter().collect(),
-                )
-            }
-        }
-    }
-
-    fn opened(&mut self, film: &Film) -> Result<&mut Open, String> {
-        if let Some(at) = self.open.iter().position(|(known, _)| known == film) {
-            let kept = self.open.remove(at);
-            self.open.push(kept);
-        } else {
-            let open = match film {
-                Film::Take(key) => {
-                    let cache = Cache::open(&self.cache).map_err(|e| e.to_string())?;
-                    let clip = Clip::open(&cache, key);
-                    Open::Clip(clip.ok_or("this take is no longer in the cache; render it again")?)
-                }
-                Film::File(path) => {
-                    let reader =
-                        VideoReader::open(path, &VideoLimits::default()).map_err(|e| e.to_string())?;
-                    let info = file_info(&reader);
-                    Open::File { reader: Box::new(reader), info, next: Some(0), sought: None }
-                }
-            };
-            self.open.push((film.clone(), open));
-            if self.open.len() > 3 {
-                self.open.remove(0);
-            }
-        }
-        self.open.last_mut().map(|(_, open)| open).ok_or_else(|| "nothing is open".to_owned())
-    }
-}
-
-fn clip_info(clip: &Clip) -> FilmInfo {
-    let (rate, base) = clip.fps();
-    let fps = f64::from(rate) / f64::from(base.max(1));
-    FilmInfo { width: clip.width(), height: clip.height(), frames: clip.frames().max(1), fps: sane(fps) }
-}
-
-fn file_info(reader: &VideoReader) -> FilmInfo {
-    let info = reader.info();
-    let fps = info.fps.map_or(USUAL_FPS, |(rate, base)| f64::from(rate) / f64::from(base.max(1)));
-    let fps = sane(fps);
-    let counted = info.frames.and_then(|frames| usize::try_from(frames).ok());
-    let timed = info.seconds.map(|seconds| (seconds * fps).round() as usize);
-    let frames = counted.or(timed).unwrap_or(1).max(1);
-    FilmInfo { width: info.width, height: info.height, frames, fps }
-}
-
-fn sane(fps: f64) -> f64 {
-    if fps.is_finite() && fps > 0.0 { fps.clamp(0.5, 240.0) } else { USUAL_FPS }
-}
-
-/// A frame; none where `stop` called it off. With `rough` one of a long clip may be a little earlier, where
-/// decoding can begin.
-fn decode(
-    open: &mut Open,
-    index: usize,
-    longest: u32,
-    rough: bool,
-    stop: &dyn Fn() -> bool,
-) -> Result<Option<ColorImage>, String> {
-    let (reader, info, next, sought) = match open {
-        Open::Clip(clip) => {
-            let frame = clip.frame(index).map_err(|e| e.to_string())?;
-            return Ok(Some(preview(&frame, longest)));
-        }
-        Open::File { reader, info, next, sought } => (reader, info, next, sought.take()),
-    };
-    let seconds = index as f64 / info.fps;
-    let at = next.take();
-    let there = match at {
-        Some(at) if at == index => true,
-        Some(at) if at < index && (index - at <= ON || sought == Some(index)) => {
-            reader.advance_unless(seconds, stop).map_err(|e| e.to_string())?
-        }
-        _ => {
-            if rough {
-                let frame = reader.seek_near(seconds).map_err(|e| e.to_string())?;
-                let close = |found: &TimedPicture| {
-                    index.saturating_sub(info.frame_at(found.seconds)) <= info.frames / ROUGH
-                };
-                if let Some(found) = frame.filter(close) {
-                    *next = Some(info.frame_at(found.seconds) + 1);
-                    return Ok(Some(preview(&found.picture, longest)));
-                }
-            }
-            reader.seek_unless(seconds, stop).map_err(|e| e.to_string())?
-        }
-    };
-    if !there {
-        return Ok(None);
-    }
-    let frame = reader.next_frame().map_err(|e| e.to_string())?;
-    *next = Some(index + 1);
-    let frame = frame.ok_or_else(|| format!("the clip ends before frame {index}"))?;
-    Ok(Some(preview(&frame.picture, longest)))
-}
-
-/// The frame at or before one where decoding can begin; none where the one itself is as quick.
-fn near(open: &mut Open, index: usize, longest: u32) -> Result<Option<(usize, ColorImage)>, String> {
-    let Open::File { reader, info, next, sought } = open else { return Ok(None) };
-    if next.is_some_and(|next| next <= index && index - next <= ON) {
-        return Ok(None);
-    }
-    *next = None;
-    let found = reader.seek_near(index as f64 / info.fps).map_err(|e| e.to_string())?;
-    let Some(found) = found else { return Ok(None) };
-    let at = info.frame_at(found.seconds);
-    // From here it goes on to the frame itself, however far that is.
-    (*next, *sought) = (Some(at + 1), Some(index));
-    Ok(Some((at, preview(&found.picture, longest))))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn moments_and_frames_agree() {
-        let info = FilmInfo { width: 1, height: 1, frames: 48, fps: 23.976 };
-        for frame in 0..48 {
-            assert_eq!(info.frame_at(frame as f64 / info.fps), frame);
-        }
-        assert_eq!((info.frame_at(-1.0), info.frame_at(99.0)), (0, 47));
-        assert!((info.seconds() - 2.002).abs() < 1e-3);
-        assert_eq!((sane(f64::NAN), sane(0.0), sane(1e9)), (USUAL_FPS, USUAL_FPS, 240.0));
     }
 }
