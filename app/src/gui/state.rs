@@ -1,5 +1,7 @@
 //! Everything the panels show and change.
 
+mod canvas;
+mod choosing;
 mod marking;
 mod textures;
 
@@ -8,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use eframe::egui::{Color32, ColorImage, Context};
+use eframe::egui::{ColorImage, Context};
 
 use super::command::Command;
 use super::model::journal::{Orphan, orphans};
@@ -16,7 +18,6 @@ use super::model::media::Named;
 use super::model::places::Places;
 use super::model::project::Project;
 use super::model::queue::{Phase, Queue};
-use super::model::scene::{Item, Region, Shape};
 use super::model::settings::{Settings, ThemeChoice};
 use super::monitor::Monitor;
 use super::overlays::modal::Modal;
@@ -26,97 +27,18 @@ use super::samples::SamplePictures;
 use super::sequence::{Focus, TimelineView};
 use super::tasks::dialogs::Dialogs;
 use super::tasks::forecast::Outlooks;
-use super::tasks::masks::{MaskKey, MaskSource, Masking, Masks};
+use super::tasks::masks::Masks;
 use super::tasks::models::ModelsState;
 use super::tasks::opener::Opener;
-use super::tasks::pictures::{Loading, PictureKey, Pictures};
+use super::tasks::pictures::Pictures;
 use super::tasks::player::{Film, Player, Room};
 use super::tasks::runner::Runner;
 use super::tasks::sound::{Sound, Way};
 use super::tasks::waves::Waves;
 use super::tasks::{Shop, Wake};
-use super::theme::region_colour;
+pub(crate) use canvas::{Canvas, MaskView, Tool};
+pub(crate) use choosing::Choice;
 pub(crate) use textures::Textures;
-
-/// What is chosen.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Choice {
-    /// The item.
-    pub(crate) item: String,
-    /// Its picture, by which it is found again when its id changes.
-    pub(crate) picture: String,
-    /// The region.
-    pub(crate) region: Option<usize>,
-    /// The click of that region.
-    pub(crate) click: Option<usize>,
-}
-
-/// What a click on the canvas does.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) enum Tool {
-    /// Adds what is under it.
-    #[default]
-    Pick,
-    /// Takes out what is under it.
-    LeaveOut,
-    /// Paints the shape.
-    Brush,
-    /// Takes paint and shape away.
-    Erase,
-    /// Drags the picture.
-    Pan,
-}
-
-/// How regions are shown.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) enum MaskView {
-    /// Tinted over the picture.
-    #[default]
-    Tint,
-    /// The chosen one, white on black.
-    Matte,
-    /// Not at all.
-    Hidden,
-}
-
-/// The canvas.
-#[derive(Debug, Clone)]
-pub(crate) struct Canvas {
-    /// Points of the screen per pixel of the picture; none fits the picture to the panel.
-    pub(crate) zoom: Option<f32>,
-    /// The point of the picture in the middle of the panel, 0..1.
-    pub(crate) centre: [f32; 2],
-    /// What a click does.
-    pub(crate) tool: Tool,
-    /// How regions are shown.
-    pub(crate) view: MaskView,
-    /// Whether the next click begins a new region although one is chosen.
-    pub(crate) new_region: bool,
-    /// The zoom that was drawn last.
-    pub(crate) drawn_zoom: f32,
-    /// Half the width of the brush, of the picture's longer side.
-    pub(crate) brush: f32,
-    /// Where the keys of the canvas are, 0..1 of the picture's width and height.
-    pub(crate) cursor: (f64, f64),
-    /// The stroke that is being drawn.
-    pub(crate) stroke: Option<Vec<(f64, f64)>>,
-}
-
-impl Default for Canvas {
-    fn default() -> Self {
-        Self {
-            zoom: None,
-            centre: [0.5, 0.5],
-            tool: Tool::default(),
-            view: MaskView::default(),
-            new_region: false,
-            drawn_zoom: 0.0,
-            brush: 0.02,
-            cursor: (0.5, 0.5),
-            stroke: None,
-        }
-    }
-}
 
 /// Which files of a document are not there.
 #[derive(Debug, Default)]
@@ -353,97 +275,6 @@ impl State {
         self.shop.set_device(device);
         self.outlooks.renew();
         self.touch_settings();
-    }
-
-    /// The chosen item.
-    pub(crate) fn item(&self) -> Option<&Item> {
-        self.project.as_ref()?.scene().item(&self.choice.item)
-    }
-
-    /// The chosen region with its place.
-    pub(crate) fn region(&self) -> Option<(usize, &Region)> {
-        let index = self.choice.region?;
-        Some((index, self.item()?.regions().get(index)?))
-    }
-
-    /// Chooses an item.
-    pub(crate) fn choose(&mut self, id: &str) {
-        let Some(item) = self.project.as_ref().and_then(|project| project.scene().item(id)) else { return };
-        let region = (!item.regions().is_empty()).then_some(0);
-        let choice = Choice { item: item.id.clone(), picture: item.picture.clone(), region, click: None };
-        if self.choice.item != choice.item {
-            self.canvas.zoom = None;
-            self.canvas.centre = [0.5, 0.5];
-            self.canvas.new_region = false;
-            self.typed = None;
-        }
-        self.choice = choice;
-        if !self.monitor.sequence {
-            self.monitor_latest();
-        }
-    }
-
-    /// Lets what is chosen be something that is there.
-    pub(crate) fn keep_choice(&mut self) {
-        let Some(project) = &self.project else {
-            self.choice = Choice::default();
-            return;
-        };
-        let Some(item) = project.scene().nearest(&self.choice.item, &self.choice.picture) else { return };
-        if item.id != self.choice.item || item.picture != self.choice.picture {
-            let region = self.choice.region.or((!item.regions().is_empty()).then_some(0));
-            self.choice =
-                Choice { item: item.id.clone(), picture: item.picture.clone(), region, click: None };
-        }
-        let count = item.regions().len();
-        if self.choice.region.is_some_and(|index| index >= count) {
-            (self.choice.region, self.choice.click) = (count.checked_sub(1), None);
-        }
-        if let Some(region) = self.choice.region.and_then(|index| item.regions().get(index)) {
-            let clicks = match &region.shape {
-                Shape::Clicks(clicks) => clicks.points.len(),
-                _ => 0,
-            };
-            if self.choice.click.is_some_and(|click| click >= clicks) {
-                self.choice.click = None;
-            }
-        }
-    }
-
-    /// The key of an item's picture.
-    pub(crate) fn picture_key(&self, item: &Item) -> Option<PictureKey> {
-        PictureKey::of(&self.project.as_ref()?.folder(), &item.source)
-    }
-
-    /// The chosen item's picture.
-    pub(crate) fn picture(&mut self) -> Option<(PictureKey, Loading)> {
-        let key = self.item().and_then(|item| self.picture_key(item))?;
-        let loading = self.pictures.get(&key);
-        Some((key, loading))
-    }
-
-    /// The mask of a region of the chosen item.
-    pub(crate) fn mask(&mut self, index: usize) -> Option<Masking> {
-        let region = self.item()?.regions().get(index)?;
-        let source = match &region.shape {
-            Shape::Clicks(clicks) => MaskSource::Clicks(clicks.clone()),
-            Shape::File { path } => MaskSource::File { path: path.clone() },
-            Shape::Made { .. } => return None,
-        };
-        let folder = self.project.as_ref()?.folder();
-        let (key, loading) = self.picture()?;
-        let Loading::Ready(shown) = loading else { return Some(Masking::Waiting) };
-        let key = MaskKey::new(key, folder, source, region_colour(index));
-        Some(self.masks.get(&key, &shown.picture))
-    }
-
-    /// Prepares the chosen picture for clicks before there is one.
-    pub(crate) fn prepare(&mut self) {
-        let Some(folder) = self.project.as_ref().map(Project::folder) else { return };
-        if let Some((key, Loading::Ready(shown))) = self.picture() {
-            let key = MaskKey::new(key, folder, MaskSource::Prepare, Color32::WHITE);
-            self.masks.get(&key, &shown.picture);
-        }
     }
 
     /// Jobs that wait or run.
