@@ -1,6 +1,7 @@
 //! The edits people make, as transactions on the document.
 
 mod frame;
+mod item;
 mod shape;
 mod shot;
 
@@ -13,6 +14,7 @@ use super::project::{EditError, Project};
 use super::scene::{Item, Region, Scene, Shot};
 
 pub(crate) use frame::set_frame;
+pub(crate) use item::{NewItem, add_continuation, add_item, first_item, remove_item};
 pub(crate) use shape::{
     add_click, add_stroke, clear_strokes, move_click, remove_click, set_candidate, set_edge,
 };
@@ -91,64 +93,6 @@ pub(super) fn region_field(shot: &Shot, index: usize, name: &str) -> Path {
     } else {
         place!["nodes", shot.node.as_str(), "regions", index, name]
     }
-}
-
-/// A picture or a frame of a clip, by its name in the project.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum NewItem<'a> {
-    /// A picture.
-    Picture(&'a str),
-    /// The frame of a clip at so many seconds.
-    Frame(&'a str, f64),
-}
-
-/// Puts the nodes of an item into the document. Returns its id.
-fn put_item(edit: &mut Edit, item: NewItem<'_>) -> Result<String, EditError> {
-    let (NewItem::Picture(path) | NewItem::Frame(path, _)) = item;
-    let stem = path.rsplit('/').next().unwrap_or(path);
-    let stem = stem.rsplit_once('.').map_or(stem, |(stem, _)| stem);
-    let ui = json!({ "name": shown_name(stem) });
-    let seconds = match item {
-        NewItem::Picture(_) => {
-            let name = free_name(edit, stem);
-            edit.set(node(&name), json!({ "op": "image.load", "path": path, "ui": ui }))?;
-            return Ok(name);
-        }
-        NewItem::Frame(_, seconds) => (seconds.max(0.0) * 1e3).round() / 1e3,
-    };
-    // One frame from that moment on: the clip is not read further.
-    let clip = free_name(edit, &format!("{stem}_clip"));
-    edit.set(node(&clip), json!({ "op": "video.load", "path": path, "start": seconds, "frames": 1 }))?;
-    let frame = free_name(edit, stem);
-    let link = format!("@{clip}");
-    edit.set(node(&frame), json!({ "op": "video.frame", "video": link, "index": 0, "ui": ui }))?;
-    Ok(frame)
-}
-
-/// The nodes of a project that begins with an item, and the item's id.
-pub(crate) fn first_item(item: NewItem<'_>) -> Result<(Value, String), EditError> {
-    let mut edit = Edit::new(&json!({ "nodes": {} }));
-    let id = put_item(&mut edit, item)?;
-    Ok((edit.value().get("nodes").cloned().unwrap_or_default(), id))
-}
-
-/// Adds an item. Returns its id.
-pub(crate) fn add_item(project: &mut Project, item: NewItem<'_>) -> Result<String, EditError> {
-    let label = if matches!(item, NewItem::Picture(_)) { "Add picture" } else { "Add frame" };
-    project.edit(label, None, |edit| put_item(edit, item))
-}
-
-/// Adds a picture with which a shot goes on. Returns its id.
-pub(crate) fn add_continuation(project: &mut Project, path: &str, shot: &str) -> Result<String, EditError> {
-    project.edit("Extend shot", None, |edit| {
-        let id = put_item(edit, NewItem::Picture(path))?;
-        edit.set(place!["nodes", id.as_str(), "ui", "continues"], shot)?;
-        Ok(id)
-    })
-}
-
-fn shown_name(stem: &str) -> String {
-    super::scene::title(stem).chars().filter(|c| !c.is_control()).take(60).collect()
 }
 
 /// What a region begins with.
@@ -363,40 +307,6 @@ pub(crate) fn rename(project: &mut Project, target: &str, name: &str) -> Result<
             edit.set(ui, json!({}))?;
         }
         Ok(edit.set_deep(place!["nodes", target.as_str(), "ui", "name"], name)?)
-    })
-}
-
-/// Removes an item with everything that only it needed.
-pub(crate) fn remove_item(project: &mut Project, item: &str) -> Result<(), EditError> {
-    let item = project
-        .scene()
-        .item(item)
-        .cloned()
-        .ok_or_else(|| refused("that picture is no longer in the project"))?;
-    let last = project.scene().items.len() == 1;
-    if last {
-        return Err(refused("a project has at least one picture; close the project instead"));
-    }
-    project.edit("Remove picture", None, |edit| {
-        let mut gone: Vec<String> = vec![];
-        if let Some(shot) = &item.shot {
-            gone.extend(shot.outputs.iter().map(|output| output.node.clone()));
-            gone.extend(shot.outputs.iter().filter_map(|output| output.framing.clone()));
-            gone.push(shot.node.clone());
-            gone.extend(shot.regions.iter().map(|region| region.mask.clone()));
-        }
-        gone.push(item.picture.clone());
-        if let super::scene::Source::Frame { video, .. } = &item.source {
-            gone.push(video.clone());
-        }
-        for name in gone {
-            if uses(edit, &name) == 0 {
-                edit.remove(node(&name))?;
-            } else if item.shot.as_ref().is_some_and(|shot| shot.node == name) {
-                return Err(refused("another node uses this shot's clip"));
-            }
-        }
-        Ok(())
     })
 }
 
