@@ -1,18 +1,20 @@
 //! Models on this machine: listing, fetching, verifying, removing, and finding them by name.
 
+mod lock;
+mod pull;
+
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use super::atomic::{AtomicError, AtomicFile};
-use super::hub::{Fetched, Hub, HubError, HubOptions, RemoteFile, sha256_of};
+pub use lock::LOCK_FILE;
+
+use lock::{Lock, read_lock};
+
+use super::atomic::AtomicError;
+use super::hub::{HubError, HubOptions, sha256_of};
 use super::registry::{Registry, RegistryError, RegistryModel, is_contained};
-use crate::progress::{Event, Progress};
-
-/// Name of the record of what was fetched, beside a model's files.
-pub const LOCK_FILE: &str = "kinora-model.lock.json";
 
 /// Why a model could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -33,24 +35,6 @@ pub enum ModelStoreError {
     NoFile { root: PathBuf, file: String },
     #[error("cannot {action} {}: {source}", path.display())]
     Io { action: &'static str, path: PathBuf, source: std::io::Error },
-}
-
-/// What the first download recorded.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Lock {
-    kinora_model_lock: u32,
-    id: String,
-    repo: String,
-    commit: String,
-    files: BTreeMap<String, LockedFile>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct LockedFile {
-    bytes: u64,
-    sha256: String,
 }
 
 /// How much of a model is here.
@@ -219,75 +203,6 @@ impl ModelStore {
         Ok(lock)
     }
 
-    /// Fetches a model and those it needs; files that are here and recorded are not fetched again.
-    ///
-    /// # Errors
-    /// An unknown name, or anything that stops the download; what was fetched is kept for the next call.
-    pub fn pull(&self, id: &str, progress: &dyn Progress) -> Result<ModelFiles, ModelStoreError> {
-        if let Some(files) = local_folder(id) {
-            return Ok(files);
-        }
-        let model = self.registry.find(id)?;
-        for need in &model.needs {
-            self.pull(need, progress)?;
-        }
-        match self.complete(&model) {
-            Ok(_) => return self.resolve(id),
-            Err(error @ ModelStoreError::Lock { .. }) => return Err(error),
-            Err(_) => self.fetch(&model, progress)?,
-        }
-        self.resolve(id)
-    }
-
-    fn fetch(&self, model: &RegistryModel, progress: &dyn Progress) -> Result<(), ModelStoreError> {
-        let folder = self.folder(model);
-        let before = read_lock(&folder)?;
-        let hub = Hub::new(self.options.clone())?;
-        // Files already here came from one commit; the rest must come from the same.
-        let revision = before.as_ref().map_or(&model.revision, |lock| &lock.commit);
-        let repo = hub.repo(&model.repo, revision, progress)?;
-        let remote = if model.files.is_empty() {
-            repo.list(progress)?
-        } else {
-            let paths: Vec<String> = model.files.iter().map(|file| file.path.clone()).collect();
-            repo.describe(&paths, progress)?
-        };
-        if remote.is_empty() {
-            return Err(
-                HubError::NotFound { what: format!("safetensors or JSON file in {}", model.repo) }.into()
-            );
-        }
-        let mut lock = before.unwrap_or_else(|| Lock {
-            kinora_model_lock: 1,
-            id: model.id.clone(),
-            repo: model.repo.clone(),
-            commit: repo.commit().to_owned(),
-            files: BTreeMap::new(),
-        });
-        for mut file in remote {
-            let dest = folder.join(&file.path);
-            let recorded = lock.files.get(&file.path).cloned();
-            expect(model, &mut file, recorded.as_ref())?;
-            if recorded.is_some_and(|r| std::fs::metadata(&dest).is_ok_and(|m| m.len() == r.bytes)) {
-                continue;
-            }
-            if let Some(parent) = dest.parent() {
-                std::fs::create_dir_all(parent).map_err(|source| ModelStoreError::Io {
-                    action: "create",
-                    path: parent.to_path_buf(),
-                    source,
-                })?;
-            }
-            let Fetched { bytes, sha256 } = repo.fetch(&file, &dest, &model.id, progress)?;
-            lock.files.insert(file.path.clone(), LockedFile { bytes, sha256 });
-            // After every file, so that a cut between two leaves a record of the first.
-            write_lock(&folder, &lock)?;
-        }
-        let message = format!("licence of {}: {}", model.repo, model.licence);
-        progress.event(Event::Notice { node: model.id.clone(), message });
-        Ok(())
-    }
-
     /// Reads every file of a model and compares length and SHA-256 with what the first download recorded.
     ///
     /// # Errors
@@ -385,59 +300,10 @@ impl ModelStore {
     }
 }
 
-/// Puts what is known of a file into its description, or refuses one that has changed.
-fn expect(
-    model: &RegistryModel,
-    file: &mut RemoteFile,
-    recorded: Option<&LockedFile>,
-) -> Result<(), ModelStoreError> {
-    let listed = model.files.iter().find(|listed| listed.path == file.path);
-    let bytes = recorded.map(|r| r.bytes).or(listed.and_then(|listed| listed.bytes));
-    if let Some(expected) = bytes
-        && expected != file.bytes
-    {
-        return Err(HubError::Size { file: file.path.clone(), expected, found: file.bytes }.into());
-    }
-    let known =
-        recorded.map(|r| r.sha256.clone()).or_else(|| listed.and_then(|listed| listed.sha256.clone()));
-    file.sha256 = known.or(file.sha256.take());
-    Ok(())
-}
-
 fn local_folder(id: &str) -> Option<ModelFiles> {
     let is_path = id.starts_with(['.', '/', '~']) || (id.contains(['/', '\\']) && !id.starts_with("hub:"));
     let root = PathBuf::from(id);
     (is_path && root.is_dir()).then(|| ModelFiles::local(id, &root, false))
-}
-
-fn read_lock(folder: &Path) -> Result<Option<Lock>, ModelStoreError> {
-    let path = folder.join(LOCK_FILE);
-    let text = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error)
-            if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) =>
-        {
-            return Ok(None);
-        }
-        Err(source) => return Err(ModelStoreError::Io { action: "read", path, source }),
-    };
-    let invalid = |what: String| ModelStoreError::Lock { path: path.clone(), what };
-    let lock: Lock = serde_json::from_str(&text).map_err(|error| invalid(error.to_string()))?;
-    match lock.files.keys().find(|file| !is_contained(file)) {
-        Some(file) => Err(invalid(format!("it names {file:?}, which leaves its folder"))),
-        None => Ok(Some(lock)),
-    }
-}
-
-fn write_lock(folder: &Path, lock: &Lock) -> Result<(), ModelStoreError> {
-    let path = folder.join(LOCK_FILE);
-    let text = serde_json::to_string_pretty(lock)
-        .map_err(|error| ModelStoreError::Lock { path: path.clone(), what: error.to_string() })?;
-    let mut file = AtomicFile::create(&path)?;
-    let written = file.file_mut().write_all(text.as_bytes());
-    written.map_err(|source| AtomicError::from_io("write", &path, source))?;
-    file.commit(true)?;
-    Ok(())
 }
 
 fn size_of_folder(folder: &Path) -> u64 {
