@@ -25,7 +25,8 @@ fn probe_clip(path: &Path) -> Option<Shape> {
     let (rate, base) = info.fps?;
     let fps = f64::from(rate) / f64::from(base.max(1));
     let frames = info.frames.or_else(|| info.seconds.map(|seconds| (seconds * fps).ceil() as u64))?;
-    let shape = Shape { width: info.width.into(), height: info.height.into(), frames: frames.max(1), rate: 0 };
+    let shape =
+        Shape { width: info.width.into(), height: info.height.into(), frames: frames.max(1), rate: 0 };
     Some(shape.at_rate(fps))
 }
 
