@@ -167,7 +167,7 @@ int main(int argc, char **argv) {
         if (r.d > kn.d || (r.d < kn.d && (kn.d - r.d > 8 || r.d == 40)) || r.nk <= 64 || r.nq < 64 || r.mask == MASK_LENGTHS || r.mask == MASK_BIAS || (r.mask == MASK_CAUSAL && r.nk < r.nq)) continue;
         int qt = 64 * kn.groups, boxes = (kn.d + kn.extra - 1) / kn.extra; 
         if (r.mask == MASK_BLOCKS && (kn.name.find("_B") == std::string::npos || p.block_q % qt)) continue; if (r.mask != MASK_BLOCKS && kn.name.find("_B") != std::string::npos) continue;
-        pk.tiles = (r.nq + qt - 1) / qt; threads = kn.threads; bytes = boxes * 2 * kn.extra * (qt + (kn.stages / 10 + kn.stages % 10) * kn.keys) + 1024 + 256; blocks = std::min<size_t>(problems * pk.tiles, sms); f = kn.f;
+        pk.tiles = (r.nq + qt - 1) / qt; threads = kn.threads; bytes = boxes * 2 * kn.extra * ((kn.d == 72 || kn.d == 160 ? 1 : 2) * qt + (kn.stages / 10 + kn.stages % 10) * kn.keys) + 1024 + 256; blocks = std::min<size_t>(problems * pk.tiles, sms); f = kn.f;
         size_t per = kn.name.find("_O2") != std::string::npos ? 2 : 1; blocks = std::min<size_t>(problems * pk.tiles, sms * per);
         auto map = [&](CUtensorMap *m, const T *x, const long long *s, int heads, int tokens, int rowsbox) {
           cuuint64_t dims[5] = {(cuuint64_t)r.d, (cuuint64_t)tokens, (cuuint64_t)heads, (cuuint64_t)p.inner, (cuuint64_t)p.batch}, st[4] = {(cuuint64_t)s[3] * 2, (cuuint64_t)s[2] * 2, (cuuint64_t)s[1] * 2, (cuuint64_t)s[0] * 2};

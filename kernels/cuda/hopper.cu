@@ -1,6 +1,7 @@
 // Tiled attention on Hopper: warp-group matrix products fed by the tensor copy engine.
 //
-// A persistent block has one producer warp and two or three consumer warp groups of 64 queries. The
+// A persistent block has one producer thread (for lists a second one, for values, so that an item's first keys
+// need not wait for the values of the item before) and two or three consumer warp groups of 64 queries. The
 // scores of the next key tile are issued before the values of this one, so that the softmax runs
 // under a product, and the groups take turns at issuing, so that one group's softmax runs under the
 // others' products (FlashAttention-3, section 3). The reference of the exponentials moves only when
@@ -123,6 +124,9 @@ __device__ __forceinline__ void hopper_body(const HopperParams &args) {
   const int group = __shfl_sync(~0u, threadIdx.x / 128, 0);
   const unsigned items = static_cast<unsigned>(p.batch * p.inner) * p.heads * p.tiles;
   const int each = BLOCKS ? (p.block_k + KEY_TILE - 1) / KEY_TILE : 1;  // tiles of a listed block
+  if (threadIdx.x == 128 * GROUPS) {
+    for (const CUtensorMap *map : {&args.q, &args.k, &args.v}) asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
+  }
   if (threadIdx.x == 0) {
     for (int s = 0; s < Q_STAGES; ++s) barrier_init(q_full + 8 * s, 1), barrier_init(q_empty + 8 * s, 4 * GROUPS);
     for (int s = 0; s < K_STAGES; ++s) barrier_init(k_full + 8 * s, 1), barrier_init(k_empty + 8 * s, 4 * GROUPS);
@@ -147,7 +151,8 @@ __device__ __forceinline__ void hopper_body(const HopperParams &args) {
   if (group == GROUPS) {
     if constexpr (GROUPS == 2) asm volatile("setmaxnreg.dec.sync.aligned.u32 24;");
     else asm volatile("setmaxnreg.dec.sync.aligned.u32 32;");
-    if (threadIdx.x != 128 * GROUPS) return;
+    const bool brings_keys = threadIdx.x == 128 * GROUPS, brings_values = threadIdx.x == 128 * GROUPS + (BLOCKS ? 32 : 0);
+    if (!brings_keys && !brings_values) return;
     int qs = 0, ks = 0, vs = 0;
     uint32_t q_parity = 1, k_parity = 1, v_parity = 1;
     Listed coming = list_of(blockIdx.x);
@@ -163,33 +168,39 @@ __device__ __forceinline__ void hopper_body(const HopperParams &args) {
         continue;
       }
       const int kv_head = w.at.head / p.group;
-      barrier_wait(q_empty + 8 * qs, q_parity);
-      barrier_expect(q_full + 8 * qs, Q_BYTES);
-      for (int i = 0; i < GROUPS * BOXES; ++i) {
-        copy_box(queries_at + qs * Q_BYTES + i * Q_BOX, &args.q, q_full + 8 * qs, i % BOXES * 64,
-                 w.first + i / BOXES * 64, w.at.head, w.at.inner, w.at.batch);
+      if (brings_keys) {
+        barrier_wait(q_empty + 8 * qs, q_parity);
+        barrier_expect(q_full + 8 * qs, Q_BYTES);
+        for (int i = 0; i < GROUPS * BOXES; ++i) {
+          copy_box(queries_at + qs * Q_BYTES + i * Q_BOX, &args.q, q_full + 8 * qs, i % BOXES * 64,
+                   w.first + i / BOXES * 64, w.at.head, w.at.inner, w.at.batch);
+        }
+        if (++qs == Q_STAGES) qs = 0, q_parity ^= 1;
       }
-      if (++qs == Q_STAGES) qs = 0, q_parity ^= 1;
       for (int n = w.count - 1; n >= 0; --n) {
         const int from = BLOCKS ? block * p.block_k + part * KEY_TILE : n * KEY_TILE;
         if (BLOCKS && --part < 0) {
           part = each - 1;
           if (n > 0) block = p.block_index[--entry];
         }
-        barrier_wait(k_empty + 8 * ks, k_parity);
-        barrier_expect(k_full + 8 * ks, TILE_BYTES);
-        for (int b = 0; b < BOXES; ++b) {
-          copy_box(keys_at + ks * TILE_BYTES + b * KV_BOX, &args.k, k_full + 8 * ks, 64 * b, from, kv_head,
-                   w.at.inner, w.at.batch);
+        if (brings_keys) {
+          barrier_wait(k_empty + 8 * ks, k_parity);
+          barrier_expect(k_full + 8 * ks, TILE_BYTES);
+          for (int b = 0; b < BOXES; ++b) {
+            copy_box(keys_at + ks * TILE_BYTES + b * KV_BOX, &args.k, k_full + 8 * ks, 64 * b, from, kv_head,
+                     w.at.inner, w.at.batch);
+          }
+          if (++ks == K_STAGES) ks = 0, k_parity ^= 1;
         }
-        if (++ks == K_STAGES) ks = 0, k_parity ^= 1;
-        barrier_wait(v_empty + 8 * vs, v_parity);
-        barrier_expect(v_full + 8 * vs, TILE_BYTES);
-        for (int b = 0; b < BOXES; ++b) {
-          copy_box(values_at + vs * TILE_BYTES + b * KV_BOX, &args.v, v_full + 8 * vs, 64 * b, from, kv_head,
-                   w.at.inner, w.at.batch);
+        if (brings_values) {
+          barrier_wait(v_empty + 8 * vs, v_parity);
+          barrier_expect(v_full + 8 * vs, TILE_BYTES);
+          for (int b = 0; b < BOXES; ++b) {
+            copy_box(values_at + vs * TILE_BYTES + b * KV_BOX, &args.v, v_full + 8 * vs, 64 * b, from, kv_head,
+                     w.at.inner, w.at.batch);
+          }
+          if (++vs == V_STAGES) vs = 0, v_parity ^= 1;
         }
-        if (++vs == V_STAGES) vs = 0, v_parity ^= 1;
         if (n == w.count - 1) coming_block = first_block(coming);
       }
     }
@@ -442,19 +453,20 @@ __device__ __forceinline__ void hopper_body(const HopperParams &args) {
       item += gridDim.x, listed = coming, block = first_block(coming);
       more = open();
       begun = BLOCKS && more;
-      barrier_wait(v_full + 8 * vs, v_parity);
       if (begun) {
         // Lists are short: the last products run beside the next item's first scores and their softmax.
         barrier_wait(q_full + 8 * qs, q_parity);
         barrier_wait(k_full + 8 * ks, k_parity);
         turn_wait(group);
         scores(ks);
+        barrier_wait(v_full + 8 * vs, v_parity);
         products(vs);
         turn_pass(after);
         wgmma_wait<1>();
         take();
         soften_next(w.count - 1, true);
       } else {
+        barrier_wait(v_full + 8 * vs, v_parity);
         turn_wait(group);
         products(vs);
         turn_pass(after);
