@@ -124,7 +124,7 @@ __device__ __forceinline__ void hopper_body(const HopperParams &args) {
   const int group = __shfl_sync(~0u, threadIdx.x / 128, 0);
   const unsigned items = static_cast<unsigned>(p.batch * p.inner) * p.heads * p.tiles;
   const int each = BLOCKS ? (p.block_k + KEY_TILE - 1) / KEY_TILE : 1;  // tiles of a listed block
-  if (threadIdx.x == 128 * GROUPS) {
+  if (BLOCKS && threadIdx.x == 128 * GROUPS) {
     for (const CUtensorMap *map : {&args.q, &args.k, &args.v}) asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
   }
   if (threadIdx.x == 0) {
