@@ -12,7 +12,9 @@ use crate::progress::human_bytes;
 pub(crate) fn words(outlook: &Outlook) -> String {
     let about = if outlook.measured { "about" } else { "perhaps" };
     let (time, memory) = (seconds(outlook.seconds), human_bytes(outlook.memory));
-    format!("{about} {time}, {memory} of memory, {} of disk", human_bytes(outlook.disk))
+    // The file counts too, wherever it goes.
+    let disk = human_bytes(outlook.disk.saturating_add(outlook.file));
+    format!("{about} {time}, {memory} of memory, {disk} of disk")
 }
 
 /// What there is too little of; none where there is enough of everything.
@@ -80,7 +82,7 @@ mod tests {
 
     #[test]
     fn time_memory_and_disk_are_said_and_what_is_short() {
-        assert_eq!(words(&PLENTY), "about 12 s, 700.0 MB of memory, 34.0 MB of disk");
+        assert_eq!(words(&PLENTY), "about 12 s, 700.0 MB of memory, 36.0 MB of disk");
         assert_eq!(shortage(&PLENTY), None);
         assert_eq!(free(&PLENTY), "8.00 GB of memory and 90.00 GB of disk are free");
         let short = Outlook { measured: false, memory_free: 500_000_000, ..PLENTY };

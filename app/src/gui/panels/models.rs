@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use eframe::egui::{Margin, RichText, ScrollArea, Ui};
+use eframe::egui::{Margin, Response, RichText, Role, ScrollArea, Ui, WidgetInfo};
 use kinora_pipeline::store::model_store::{ModelStatus, Presence};
 
 use crate::cli::DeviceChoice;
@@ -89,6 +89,14 @@ fn size_of(model: &ModelStatus) -> String {
     }
 }
 
+/// A button of a card. The card says which model; its name says so too, for who does not see the card.
+fn act(ui: &mut Ui, icon: Option<&str>, (text, name): (&str, &str), id: &str, tone: Tone) -> Response {
+    let response = button(ui, icon, text, tone);
+    let enabled = ui.is_enabled();
+    response.widget_info(|| WidgetInfo::labeled(Role::Button, enabled, format!("{name} {id}")));
+    response
+}
+
 fn row(
     ui: &mut Ui,
     state: &mut State,
@@ -136,8 +144,7 @@ fn row(
         ui.horizontal_wrapped(|ui| {
             ui.spacing_mut().item_spacing.x = 4.0;
             if mine.is_some() {
-                if button(ui, Some(icons::CIRCLE_STOP), &format!("Stop fetching {id}"), Tone::Plain).clicked()
-                {
+                if act(ui, Some(icons::CIRCLE_STOP), ("Stop", "Stop fetching"), id, Tone::Plain).clicked() {
                     state.models.stop_fetching();
                 }
                 return;
@@ -146,7 +153,7 @@ fn row(
                 let can = fetching.is_none() && !state.settings.offline;
                 let name = if model.presence == Presence::Partial { "Go on" } else { "Fetch" };
                 ui.add_enabled_ui(can, |ui| {
-                    let response = button(ui, Some(icons::DOWNLOAD), &format!("{name} {id}"), Tone::Plain);
+                    let response = act(ui, Some(icons::DOWNLOAD), (name, name), id, Tone::Plain);
                     if response
                         .on_disabled_hover_text("The network is switched off, or something else is fetched")
                         .clicked()
@@ -157,10 +164,10 @@ fn row(
                 });
             }
             if model.presence != Presence::Absent {
-                if button(ui, None, &format!("Check {id}"), Tone::Quiet).clicked() {
+                if act(ui, None, ("Check", "Check"), id, Tone::Quiet).clicked() {
                     state.models.ask(Question::Verify(id.clone()));
                 }
-                if button(ui, None, &format!("Remove {id}"), Tone::Danger).clicked() {
+                if act(ui, None, ("Remove", "Remove"), id, Tone::Danger).clicked() {
                     state.models.ask(Question::Remove(id.clone()));
                 }
             }
