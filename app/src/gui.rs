@@ -33,7 +33,9 @@ mod text;
 mod theme;
 mod widgets;
 
+use std::cell::Cell;
 use std::path::Path;
+use std::rc::Rc;
 
 use eframe::egui::{ViewportBuilder, vec2};
 
@@ -86,9 +88,13 @@ pub(crate) fn open(document: Option<&Path>, measure: Option<f64>) -> Outcome {
         dithering: false,
         ..Default::default()
     };
-    Renderer::choose()?.apply(&mut options);
+    let (renderer, found_out) = Renderer::choose()?;
+    renderer.apply(&mut options);
     let document = document.map(Path::to_path_buf);
+    let begun = Rc::new(Cell::new(false));
+    let begins = Rc::clone(&begun);
     let create: eframe::AppCreator<'_> = Box::new(move |cc| {
+        begins.set(true);
         let mut app = App::new(&cc.egui_ctx, places);
         app.measure = measure.map(Measure::new);
         if let Some(document) = &document {
@@ -96,7 +102,18 @@ pub(crate) fn open(document: Option<&Path>, measure: Option<f64>) -> Outcome {
         }
         Ok(Box::new(app))
     });
-    eframe::run_native("Kinora", options, create).map_err(|error| {
+    let outcome = eframe::run_native("Kinora", options, create);
+    if let Err(error) = &outcome
+        && renderer == Renderer::Wgpu
+        && found_out
+        && !begun.get()
+    {
+        tracing::info!(%error, "the card cannot draw on this screen; trying OpenGL");
+        return renderer::again_with_gl().map_err(|error| {
+            Failure::message(Kind::Unavailable, format!("no window can be opened: {error}"))
+        });
+    }
+    outcome.map_err(|error| {
         let other = format!("{}=gl or {0}=wgpu draws another way", renderer::VARIABLE);
         Failure::message(Kind::Unavailable, format!("no window can be opened: {error}; {other}"))
     })

@@ -1,7 +1,7 @@
 //! What draws the window: wgpu where there is a graphics card, OpenGL elsewhere.
 //!
 //! A process can make one event loop only, so what draws is decided before the first window: a failed try cannot be
-//! followed by another. A software driver behind wgpu draws no better than one behind OpenGL, and takes longer to start.
+//! followed by another, only by another process ([`again_with_gl`]). A software driver behind wgpu draws no better than one behind OpenGL, and takes longer to start.
 
 use eframe::egui_wgpu::{WgpuConfiguration, WgpuSetup};
 use eframe::wgpu::{Backends, DeviceType, Instance, InstanceDescriptor};
@@ -21,17 +21,17 @@ pub(super) enum Renderer {
 }
 
 impl Renderer {
-    /// What the person asks for, else what the machine has.
+    /// What the person asks for, else what the machine has; and whether it was found out rather than said.
     ///
     /// # Errors
     /// Another word than `wgpu` or `gl` in [`VARIABLE`].
-    pub(super) fn choose() -> Result<Self, Failure> {
+    pub(super) fn choose() -> Result<(Self, bool), Failure> {
         let said = std::env::var(VARIABLE).unwrap_or_default();
-        let chosen = Self::said(&said).map_err(|message| Failure::message(Kind::Usage, message))?;
+        let said = Self::said(&said).map_err(|message| Failure::message(Kind::Usage, message))?;
         let begun = std::time::Instant::now();
-        let chosen = chosen.unwrap_or_else(|| if has_card() { Self::Wgpu } else { Self::Gl });
+        let chosen = said.unwrap_or_else(|| if has_card() { Self::Wgpu } else { Self::Gl });
         tracing::debug!(?chosen, seconds = begun.elapsed().as_secs_f64(), "what draws the window");
-        Ok(chosen)
+        Ok((chosen, said.is_none()))
     }
 
     fn said(text: &str) -> Result<Option<Self>, String> {
@@ -57,6 +57,26 @@ impl Renderer {
                 options.wgpu_options = wgpu;
             }
         }
+    }
+}
+
+/// Goes on as another process of the same command that draws with OpenGL: some screens, such as those of remote
+/// desktops, cannot be drawn on by a card that is there.
+///
+/// # Errors
+/// The process cannot be started, or fails; where one process can become another this returns only then.
+pub(super) fn again_with_gl() -> Result<(), std::io::Error> {
+    let mut command = std::process::Command::new(std::env::current_exe()?);
+    command.args(std::env::args_os().skip(1)).env(VARIABLE, "gl");
+    #[cfg(unix)]
+    {
+        use std::os::unix::process::CommandExt as _;
+        Err(command.exec())
+    }
+    #[cfg(not(unix))]
+    {
+        let status = command.status()?;
+        if status.success() { Ok(()) } else { Err(std::io::Error::other(status.to_string())) }
     }
 }
 
