@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{DType, Device, DeviceLocation, Tensor};
 use kinora_kernels::Isa;
-use kinora_pipeline::control::click::{BoxPrompt, CandidateKind, ClickCut, ClickPoint, MaskCandidate};
+use kinora_pipeline::control::click::{BoxPrompt, CandidateKind, ClickCut, ClickError, ClickPoint, Prompts};
 use kinora_pipeline::control::mask;
 use kinora_pipeline::control::salient::{Saliency, SaliencyError};
 use kinora_pipeline::media::{Mask, Picture, resize, resize_mask};
@@ -94,9 +94,12 @@ impl Machinery {
     }
 }
 
-/// Everything the clicks of a query may mean, the best first.
-pub(crate) fn candidates(cut: &ClickCut, query: &MaskQuery<'_>) -> Result<Vec<MaskCandidate>, RunError> {
-    let points: Vec<ClickPoint> =
+/// The mask a query asks for, the best where there is no such one, with everything its clicks may mean.
+pub(crate) fn select(
+    cut: &ClickCut,
+    query: &MaskQuery<'_>,
+) -> Result<(Mask, Vec<(CandidateKind, f32)>), RunError> {
+    let points =
         query.points.iter().map(|p| ClickPoint { x: p.x as f32, y: p.y as f32, keep: p.keep }).collect();
     let area = query.rectangle.map(|r| BoxPrompt {
         x0: r.x0 as f32,
@@ -104,19 +107,20 @@ pub(crate) fn candidates(cut: &ClickCut, query: &MaskQuery<'_>) -> Result<Vec<Ma
         x1: r.x1 as f32,
         y1: r.y1 as f32,
     });
-    cut.cut(&points, area).map_err(|error| RunError::input(error.to_string()))
-}
-
-/// The candidate a document asks for; the best where it has no such one.
-pub(crate) fn chosen(found: &[MaskCandidate], wanted: Candidate) -> Option<&MaskCandidate> {
-    let kind = match wanted {
+    let prompts = Prompts { points, area, strokes: vec![] };
+    let input = |error: ClickError| RunError::input(error.to_string());
+    let found = cut.outlines(&prompts).map_err(input)?;
+    let kind = match query.candidate {
         Candidate::Best => None,
         Candidate::Part => Some(CandidateKind::Part),
         Candidate::Object => Some(CandidateKind::Object),
         Candidate::Whole => Some(CandidateKind::Whole),
         Candidate::Salient => Some(CandidateKind::Salient),
     };
-    found.iter().find(|c| kind.is_none_or(|kind| c.kind == kind)).or(found.first())
+    let chosen = found.iter().find(|c| kind.is_none_or(|kind| c.kind() == kind)).or(found.first());
+    let chosen = chosen.ok_or_else(|| RunError::input("the click selects nothing; click elsewhere"))?;
+    let mask = cut.mask(chosen, &prompts).map_err(input)?;
+    Ok((mask, found.iter().map(|c| (c.kind(), c.score())).collect()))
 }
 
 /// U²-Net-p as [`ClickCut`] wants it.
@@ -152,10 +156,7 @@ impl Engines for Machinery {
     }
 
     fn click(&self, picture: &Picture, query: &MaskQuery<'_>) -> Result<Mask, RunError> {
-        let found = candidates(&self.prepare(picture)?, query)?;
-        chosen(&found, query.candidate)
-            .map(|candidate| candidate.mask.clone())
-            .ok_or_else(|| RunError::input("the click selects nothing; click elsewhere"))
+        select(&self.prepare(picture)?, query).map(|(mask, _)| mask)
     }
 
     fn click_digest(&self) -> String {

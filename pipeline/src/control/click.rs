@@ -90,6 +90,26 @@ pub struct MaskCandidate {
     pub kind: CandidateKind,
 }
 
+/// An answer to a click before its mask is drawn, which takes most of the time in a large picture.
+#[derive(Debug, Clone)]
+pub struct Outline {
+    set: Vec<bool>,
+    score: f32,
+    kind: CandidateKind,
+}
+
+impl Outline {
+    /// 0..1, as [`MaskCandidate::score`].
+    pub fn score(&self) -> f32 {
+        self.score
+    }
+
+    /// Its place among the answers.
+    pub fn kind(&self) -> CandidateKind {
+        self.kind
+    }
+}
+
 /// A picture prepared for clicks.
 #[derive(Debug)]
 pub struct ClickCut {
@@ -155,6 +175,17 @@ impl ClickCut {
 
     /// [`Self::cut`] with brush strokes as well.
     pub fn cut_prompts(&self, prompts: &Prompts) -> Result<Vec<MaskCandidate>, ClickError> {
+        self.outlines(prompts)?
+            .par_iter()
+            .map(|outline| {
+                let mask = self.mask(outline, prompts)?;
+                Ok(MaskCandidate { mask, score: outline.score, kind: outline.kind })
+            })
+            .collect()
+    }
+
+    /// The answers of [`Self::cut_prompts`] without their masks, for who wants one of them: [`Self::mask`].
+    pub fn outlines(&self, prompts: &Prompts) -> Result<Vec<Outline>, ClickError> {
         prompts.check(self.picture.width() as usize, self.picture.height() as usize)?;
         let seeds = prompts.regions(&self.work, &self.graph);
         let scene = Scene {
@@ -182,17 +213,15 @@ impl ClickCut {
             found[k].1 = found[k].1.min(found[k - 1].1);
         }
         let kinds = kinds(&found);
-        found
-            .par_iter()
-            .zip(kinds)
-            .map(|((set, score, _), kind)| {
-                let mut alpha = soft_mask(&self.work, set, &self.picture);
-                self.honour(&mut alpha, prompts);
-                let mask = Mask::new(self.picture.width(), self.picture.height(), alpha)
-                    .map_err(|e| ClickError::Raster(e.to_string()))?;
-                Ok(MaskCandidate { mask, score: *score, kind })
-            })
-            .collect()
+        Ok(found.into_iter().zip(kinds).map(|((set, score, _), kind)| Outline { set, score, kind }).collect())
+    }
+
+    /// The mask of an answer to `prompts`, in the picture's size.
+    pub fn mask(&self, outline: &Outline, prompts: &Prompts) -> Result<Mask, ClickError> {
+        let mut alpha = soft_mask(&self.work, &outline.set, &self.picture);
+        self.honour(&mut alpha, prompts);
+        Mask::new(self.picture.width(), self.picture.height(), alpha)
+            .map_err(|e| ClickError::Raster(e.to_string()))
     }
 
     /// The hypotheses after all prompts. Clicks are taken in the order given, each answer starting

@@ -35,6 +35,8 @@ pub(crate) fn mask_views(mask: &Mask, colour: Color32) -> (ColorImage, ColorImag
     let (w, h) = (width as usize, height as usize);
     let at = |x: usize, y: usize| alpha.get(y * w + x).copied().unwrap_or(0.0);
     let reach = (w.max(h) / 640).max(1);
+    // Most pixels lie wholly inside or outside.
+    let [line, whole] = [0.95, 0.34].map(|strength| colour.gamma_multiply(strength));
     let mut tint = Vec::with_capacity(w * h);
     let mut matte = Vec::with_capacity(w * h);
     for y in 0..h {
@@ -49,8 +51,12 @@ pub(crate) fn mask_views(mask: &Mask, colour: Color32) -> (ColorImage, ColorImag
                     || other(x.saturating_sub(reach), y)
                     || other(x, y + reach)
                     || other(x, y.saturating_sub(reach)));
-            let strength = if edge { 0.95 } else { here * 0.34 };
-            tint.push(colour.gamma_multiply(strength));
+            tint.push(match here {
+                _ if edge => line,
+                0.0 => Color32::TRANSPARENT,
+                1.0 => whole,
+                _ => colour.gamma_multiply(here * 0.34),
+            });
         }
     }
     (ColorImage::new([w, h], tint), ColorImage::new([w, h], matte))

@@ -19,7 +19,7 @@ use super::images::mask_views;
 use super::pictures::PictureKey;
 use super::worker::Worker;
 use super::{Shop, Wake};
-use crate::engines::{candidates, chosen};
+use crate::engines::select;
 
 /// Masks kept.
 const KEPT: usize = 48;
@@ -192,11 +192,8 @@ impl Cutter {
                 let (found, kinds) = match clicks.query() {
                     Some(query) => {
                         let found =
-                            candidates(self.prepared(key, picture)?, &query).map_err(|e| e.to_string())?;
-                        let best = chosen(&found, clicks.candidate)
-                            .ok_or_else(|| "the click selects nothing; click elsewhere".to_owned())?;
-                        let kinds = found.iter().map(|c| (c.kind, c.score)).collect();
-                        (Some(best.mask.clone()), kinds)
+                            select(self.prepared(key, picture)?, &query).map_err(|e| e.to_string())?;
+                        (Some(found.0), found.1)
                     }
                     None => (None, vec![]),
                 };

@@ -142,9 +142,9 @@ impl Player {
             }
         } else if speed < 0.0 || last.is_some_and(|last| (index + 1..=index + BACK).contains(&last)) {
             // Every frame by itself would begin at the same place before all of them: backward they are
-            // decoded as stretches, while it plays the one before too.
+            // decoded as stretches, and the one before too: a stretch is there only when all of it is.
             let begin = index - index % BACK;
-            let before = if speed < 0.0 { begin.saturating_sub(BACK) } else { begin };
+            let before = begin.saturating_sub(BACK);
             let near: Vec<usize> = (before..=index).collect();
             self.want(film, begin, index, &near);
             if before < begin {
