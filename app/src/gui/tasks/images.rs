@@ -2,6 +2,7 @@
 
 use eframe::egui::{Color32, ColorImage};
 use kinora_pipeline::media::{Mask, Picture, resize, resize_mask};
+use rayon::prelude::*;
 
 /// The longest side of what is shown; more is only seen when zoomed in far.
 pub(crate) const MAX_PREVIEW: u32 = 3072;
@@ -37,12 +38,12 @@ pub(crate) fn mask_views(mask: &Mask, colour: Color32) -> (ColorImage, ColorImag
     let reach = (w.max(h) / 640).max(1);
     // Most pixels lie wholly inside or outside.
     let [line, whole] = [0.95, 0.34].map(|strength| colour.gamma_multiply(strength));
-    let mut tint = Vec::with_capacity(w * h);
-    let mut matte = Vec::with_capacity(w * h);
-    for y in 0..h {
-        for x in 0..w {
+    let (mut tint, mut matte) = (vec![Color32::TRANSPARENT; w * h], vec![Color32::BLACK; w * h]);
+    let rows = tint.par_chunks_mut(w.max(1)).zip(matte.par_chunks_mut(w.max(1)));
+    rows.enumerate().for_each(|(y, (tint, matte))| {
+        for (x, (tint, matte)) in tint.iter_mut().zip(matte).enumerate() {
             let here = at(x, y);
-            matte.push(Color32::from_gray((here * 255.0 + 0.5) as u8));
+            *matte = Color32::from_gray((here * 255.0 + 0.5) as u8);
             // The outline is where a neighbour lies on the other side of one half.
             let inside = here >= 0.5;
             let other = |nx: usize, ny: usize| (at(nx.min(w - 1), ny.min(h - 1)) >= 0.5) != inside;
@@ -51,14 +52,14 @@ pub(crate) fn mask_views(mask: &Mask, colour: Color32) -> (ColorImage, ColorImag
                     || other(x.saturating_sub(reach), y)
                     || other(x, y + reach)
                     || other(x, y.saturating_sub(reach)));
-            tint.push(match here {
+            *tint = match here {
                 _ if edge => line,
                 0.0 => Color32::TRANSPARENT,
                 1.0 => whole,
                 _ => colour.gamma_multiply(here * 0.34),
-            });
+            };
         }
-    }
+    });
     (ColorImage::new([w, h], tint), ColorImage::new([w, h], matte))
 }
 

@@ -18,7 +18,7 @@ use kinora_pipeline::workflow::ops::MaskClick;
 use super::images::mask_views;
 use super::pictures::PictureKey;
 use super::worker::Worker;
-use super::{Shop, Wake};
+use super::{Shop, Wake, share};
 use crate::engines::select;
 
 /// Masks kept.
@@ -108,8 +108,12 @@ impl Masks {
     pub(crate) fn new(shop: Arc<Shop>, wake: Wake) -> Self {
         let start = move || -> Box<dyn FnMut(Question) -> _ + Send> {
             let mut cutter = Cutter { shop, prepared: vec![] };
+            let every = share::every_core("masks");
             Box::new(move |question: Question| {
-                let answer = cutter.answer(&question);
+                let answer = match &every {
+                    Some(pool) => pool.install(|| cutter.answer(&question)),
+                    None => cutter.answer(&question),
+                };
                 (question.key, answer)
             })
         };

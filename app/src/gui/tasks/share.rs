@@ -22,6 +22,13 @@ pub(crate) fn make_room() {
     }
 }
 
+/// Threads for work that someone waits for: as many as there are cores, not behind the window and not in line with a
+/// render. None where they cannot be had; the work is then shared as others' is.
+pub(crate) fn every_core(name: &'static str) -> Option<rayon::ThreadPool> {
+    let pool = rayon::ThreadPoolBuilder::new().thread_name(move |index| format!("{name}-{index}"));
+    pool.build().map_err(|error| tracing::debug!(%error, "{name} share the threads of kernels")).ok()
+}
+
 /// Threads for kernels on so many cores.
 fn workers(cores: usize) -> usize {
     cores.saturating_sub(1).max(1)
