@@ -6,8 +6,8 @@ use rayon::prelude::*;
 
 /// The longest side of what is shown; more is only seen when zoomed in far.
 pub(crate) const MAX_PREVIEW: u32 = 3072;
-/// The longest side of a mask as shown; its edge is soft anyway.
-const MAX_MASK: u32 = 1536;
+/// The longest side of a mask as shown: one of a full-HD picture is drawn as it is.
+const MAX_MASK: u32 = 1920;
 
 fn fit(width: u32, height: u32, longest: u32) -> (u32, u32) {
     let long = width.max(height).max(1);
