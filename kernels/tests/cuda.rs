@@ -304,3 +304,41 @@ fn random_shapes_agree_with_the_plain_kernel() {
     }
     eprintln!("ok {cases} cases: {kernels:?}");
 }
+
+/// Bytes of the card that nobody has.
+fn free(card: &Device) -> usize {
+    card.synchronize().unwrap();
+    candle_core::cuda_backend::cudarc::driver::result::mem_get_info().unwrap().0
+}
+
+#[test]
+fn memory_of_dropped_tensors_goes_back_to_the_card() {
+    let Some(card) = card() else { return };
+    assert!(!cuda_cards().is_empty(), "a card that can be opened has a name");
+    const HELD: usize = 8 << 30;
+    let before = free(&card);
+    let pieces: Vec<Tensor> = (0..8).map(|_| Tensor::zeros(HELD / 8, DType::U8, &card).unwrap()).collect();
+    let held = free(&card);
+    drop(pieces);
+    let kept = free(&card);
+    let began = std::time::Instant::now();
+    release_cuda_memory(&card).unwrap();
+    let seconds = began.elapsed().as_secs_f64();
+    let after = free(&card);
+    let gb = |bytes: usize| bytes as f64 / 1e9;
+    eprintln!(
+        "free: {:.1} GB, {:.1} with tensors, {:.1} without, {:.1} after giving back in {seconds:.3} s",
+        gb(before),
+        gb(held),
+        gb(kept),
+        gb(after),
+    );
+    // Tests beside this one hold a little.
+    let little = HELD / 4;
+    assert!(
+        before - held > HELD - little && before - kept > HELD - little,
+        "dropped tensors' memory is kept for the next"
+    );
+    assert!(after + little > before, "and is given back when told to");
+    assert!(seconds < 2.0, "{seconds}");
+}
